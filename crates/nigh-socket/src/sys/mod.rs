@@ -1,0 +1,9 @@
+//! The only unsafe code of the workspace: each file wraps one group of system calls and returns owned, checked values.
+//!
+//! A `SAFETY` comment says which precondition is met and by what. Whatever can be parsed in safe code is parsed elsewhere.
+#![expect(
+    unsafe_code,
+    reason = "system calls that rustix and tokio offer no safe form of"
+)]
+
+pub(crate) mod register;
