@@ -14,6 +14,7 @@ mod fds;
 pub mod scripted;
 pub mod service;
 mod skip;
+pub mod tidy;
 
 pub use child::{Child, Outcome, Running, child_variable};
 pub use dir::TempSocket;

@@ -4,3 +4,4 @@ mod child;
 mod fds;
 mod scripted;
 mod service;
+mod tidy;
