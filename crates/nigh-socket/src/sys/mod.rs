@@ -6,4 +6,5 @@
     reason = "system calls that rustix and tokio offer no safe form of"
 )]
 
+pub(crate) mod inherit;
 pub(crate) mod register;
