@@ -12,6 +12,7 @@ use crate::address::{Address, AddressError};
 use crate::inherit::InheritedError;
 use crate::publish::entry::FileKind;
 use crate::publish::lock::LockError;
+use crate::users::UserError;
 
 /// An address could not be listened on. Nothing was changed at its path.
 #[derive(Debug)]
@@ -104,7 +105,7 @@ pub enum BindFault {
     Inherited(#[from] InheritedError),
     /// The name of the owner or group is unknown.
     #[error("unusable owner or group")]
-    Principal(#[source] crate::users::UserError),
+    Principal(#[source] UserError),
     /// The host name has no address.
     #[error("cannot resolve the host name")]
     Resolve(#[source] io::Error),
@@ -214,6 +215,7 @@ impl BindFault {
             Self::NotForListening => Some("listen on tcp:HOST:PORT with TLS on top instead"),
             Self::Malformed(error) => error.hint(),
             Self::Inherited(error) => error.hint(),
+            Self::Principal(error) => error.hint(),
             Self::Lock(error) => error.hint(),
             Self::SharedDirectory { .. } => Some(
                 "use a directory of the server's own, such as /run/NAME or $XDG_RUNTIME_DIR, or allow a shared parent",

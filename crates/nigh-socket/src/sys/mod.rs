@@ -7,4 +7,7 @@
 )]
 
 pub(crate) mod inherit;
+pub(crate) mod nss;
+pub(crate) mod opt;
+pub(crate) mod pidfd;
 pub(crate) mod register;
