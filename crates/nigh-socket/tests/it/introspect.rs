@@ -1,4 +1,9 @@
 //! Introspection against sockets of this test: names, queues, owners, files and marks as the kernel really gives them.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper's broken precondition is a failed test"
+)]
 
 use std::fs::{self, Permissions};
 use std::os::linux::net::SocketAddrExt;
@@ -117,8 +122,7 @@ fn a_server_that_was_taken_over_is_marked_at_the_path_it_had() {
     let socket = TempSocket::private();
     let address = socket.address();
     let _old = Listener::options().bind(address.as_str()).unwrap();
-    let mut options = Listener::options();
-    let _new = options
+    let _new = Listener::options()
         .existing(Existing::TakeOver)
         .bind(address.as_str())
         .unwrap();

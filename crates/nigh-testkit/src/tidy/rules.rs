@@ -255,7 +255,7 @@ impl Tests {
                         let parent = parent
                             .and_then(|rest| rest.split('"').next())
                             .map(str::to_owned);
-                        let advice = "an ignored test says `#[ignore = \"runs as a child of TEST\"]` and TEST starts it; \
+                        let advice = "an ignored test says `#[ignore = \"runs as a child of TEST\"]` and TEST (or the beginning of several) starts it; \
                             use nigh_testkit::skip_unless! for what this machine cannot run";
                         self.ignored.push((file.finding(at + 1, advice), parent));
                     }
@@ -271,7 +271,7 @@ impl Tests {
         let has_parent = |parent: &Option<String>| {
             parent.as_ref().is_some_and(|parent| {
                 let name = parent.rsplit("::").next().unwrap_or_default();
-                self.names.iter().any(|known| known == name)
+                self.names.iter().any(|known| known.starts_with(name))
             })
         };
         let orphans = self
