@@ -4,6 +4,7 @@ mod address;
 mod cgroup;
 mod fact;
 mod peer;
+mod policy;
 mod process;
 mod stream;
 mod sys;
@@ -16,6 +17,9 @@ pub use address::{
 pub use cgroup::Unit;
 pub use fact::{Fact, Source, Why};
 pub use peer::{LocalPeer, Peer, RemotePeer, TlsPeer};
+pub use policy::{
+    POLICY_BYTES_MAX, POLICY_DEPTH_MAX, Policy, PolicyError, PolicyFault, Truth, Verdict,
+};
 pub use process::{Detail, Ids, Process, ProcessError, ProcessInfo};
 pub use stream::{Stream, UnixStream};
 pub use users::{UserError, gid_of, group_name, uid_of, user_name};
