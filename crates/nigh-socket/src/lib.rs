@@ -3,9 +3,12 @@
 mod address;
 mod cgroup;
 mod fact;
+mod inherit;
+mod listener;
 mod peer;
 mod policy;
 mod process;
+mod publish;
 mod stream;
 mod sys;
 mod users;
@@ -16,10 +19,17 @@ pub use address::{
 };
 pub use cgroup::Unit;
 pub use fact::{Fact, Source, Why};
+pub use inherit::{FoundKind, InheritedError};
+pub use listener::{
+    BindError, BindFault, Existing, Listener, ListenerOptions, Operation, SocketKind,
+};
 pub use peer::{LocalPeer, Peer, RemotePeer, TlsPeer};
 pub use policy::{
     POLICY_BYTES_MAX, POLICY_DEPTH_MAX, Policy, PolicyError, PolicyFault, Truth, Verdict,
 };
 pub use process::{Detail, Ids, Process, ProcessError, ProcessInfo};
+pub use publish::entry::FileKind;
+pub use publish::lock::LockError;
+pub use publish::{UnpublishError, UnpublishFault};
 pub use stream::{Stream, UnixStream};
 pub use users::{UserError, gid_of, group_name, uid_of, user_name};

@@ -6,6 +6,7 @@
     reason = "system calls that rustix and tokio offer no safe form of"
 )]
 
+pub(crate) mod inherit;
 pub(crate) mod nss;
 pub(crate) mod opt;
 pub(crate) mod pidfd;
