@@ -4,3 +4,5 @@ mod bind;
 mod bind_existing;
 mod bind_files;
 mod bind_process;
+mod identity;
+mod identity_namespaces;
