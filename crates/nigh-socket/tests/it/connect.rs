@@ -1,6 +1,7 @@
 //! Reaching a server: what is waited for, what is not, and whose server it has to be.
 //!
 //! The clock is paused: pauses cost no time, and what a test says about them is exact.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper's broken precondition is a failed test")]
 
 use std::fs;
 use std::future::{poll_fn, ready};

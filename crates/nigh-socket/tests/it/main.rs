@@ -5,3 +5,5 @@ mod bind_existing;
 mod bind_files;
 mod bind_process;
 mod connect;
+mod identity;
+mod identity_namespaces;
