@@ -225,7 +225,7 @@ async fn internet_to(
         match attempt {
             Ok(stream) => return Ok(stream),
             Err(Failure::Final(fault)) => return Err(fault),
-            Err(Failure::NotYet(cause)) => patience.wait_after(cause).await?,
+            Err(Failure::NotYet(cause)) => patience.wait_with_time_to_try(cause).await?,
         }
     }
 }

@@ -44,20 +44,36 @@ impl Patience {
     /// When that was the last try: the time is up, or this cause is not waited for.
     pub(super) async fn wait_after(&mut self, cause: Cause) -> Result<(), ConnectFault> {
         self.tries = self.tries.saturating_add(1);
-        let now = Instant::now();
-        let left = self.deadline.map_or(PAUSE_MAX, |deadline| {
-            deadline.saturating_duration_since(now)
-        });
+        let left = self.left();
         let is_waited_for = self.wait || cause == Cause::Busy;
         if left.is_zero() || !is_waited_for {
-            return Err(ConnectFault::Unavailable {
-                cause,
-                tries: self.tries,
-                waited: now.saturating_duration_since(self.started),
-            });
+            return Err(self.given_up(cause));
         }
         tokio::time::sleep(self.pause.min(left)).await;
         self.pause = (self.pause * 2).min(PAUSE_MAX);
         Ok(())
+    }
+
+    /// Like [`Patience::wait_after`], when a try takes time that may not be left after the pause.
+    pub(super) async fn wait_with_time_to_try(&mut self, cause: Cause) -> Result<(), ConnectFault> {
+        self.wait_after(cause).await?;
+        if self.left().is_zero() {
+            return Err(self.given_up(cause));
+        }
+        Ok(())
+    }
+
+    fn left(&self) -> Duration {
+        self.deadline.map_or(PAUSE_MAX, |deadline| {
+            deadline.saturating_duration_since(Instant::now())
+        })
+    }
+
+    fn given_up(&self, cause: Cause) -> ConnectFault {
+        ConnectFault::Unavailable {
+            cause,
+            tries: self.tries,
+            waited: self.started.elapsed(),
+        }
     }
 }

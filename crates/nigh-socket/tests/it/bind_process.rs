@@ -1,5 +1,8 @@
 //! Binding seen from other processes: killed servers, races of starters, another user at the door, descriptors left.
-#![expect(clippy::unwrap_used, reason = "a helper's broken precondition is a failed test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper's broken precondition is a failed test"
+)]
 
 use std::fs;
 use std::io::Write;

@@ -1,7 +1,11 @@
 //! Reaching a server: what is waited for, what is not, and whose server it has to be.
 //!
 //! The clock is paused: pauses cost no time, and what a test says about them is exact.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper's broken precondition is a failed test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper's broken precondition is a failed test"
+)]
 
 use std::fs;
 use std::future::{poll_fn, ready};
@@ -329,9 +333,37 @@ async fn tcp_is_connected_and_proves_nothing() {
     drop(listener);
     let refused = connect(&https, &once()).await.unwrap_err();
     assert_eq!(unavailable(&refused).0, Cause::Refused);
+    let shortly = ConnectOptions::default().timeout(Duration::from_millis(20));
+    let refused = connect(&https, &shortly).await.unwrap_err();
+    let (cause, tries, _) = unavailable(&refused);
+    assert_eq!(cause, Cause::Refused, "not the silence of a try cut short");
+    assert!(tries > 1);
     let unknown = "tcp:no-such-host.invalid:1".parse().unwrap();
     let error = connect(&unknown, &once()).await.unwrap_err();
     assert!(matches!(error.fault(), ConnectFault::Resolve(_)), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_host_is_given_up_at_the_deadline() {
+    let listener = Listener::options()
+        .backlog(0)
+        .bind("tcp:127.0.0.1:0")
+        .unwrap();
+    let Address::Tcp { port, .. } = *listener.address() else {
+        panic!()
+    };
+    // A full TCP queue answers nobody. How many it takes is the kernel's affair.
+    let queued = (0..16).map_while(|_| {
+        let address = ([127, 0, 0, 1], port).into();
+        std::net::TcpStream::connect_timeout(&address, Duration::from_millis(50)).ok()
+    });
+    let queued: Vec<_> = queued.collect();
+    assert!(queued.len() < 16);
+    let options = ConnectOptions::default().timeout(Duration::from_secs(3));
+    let started = Instant::now();
+    let error = connect(listener.address(), &options).await.unwrap_err();
+    assert_eq!(unavailable(&error).0, Cause::Silent, "{error}");
+    assert!((3000..=3010).contains(&started.elapsed().as_millis()));
 }
 
 #[tokio::test]
