@@ -2,6 +2,7 @@
 
 mod address;
 mod cgroup;
+mod connect;
 mod fact;
 mod inherit;
 mod listener;
@@ -18,6 +19,10 @@ pub use address::{
     PATH_BYTES_MAX, Role,
 };
 pub use cgroup::Unit;
+pub use connect::{
+    Cause, ConnectError, ConnectFault, ConnectOperation, ConnectOptions, RefusedServer, connect,
+    connect_fd,
+};
 pub use fact::{Fact, Source, Why};
 pub use inherit::{FoundKind, InheritedError};
 pub use listener::{

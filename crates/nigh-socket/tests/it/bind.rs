@@ -1,4 +1,5 @@
 //! Listening at each kind of address: what it is called afterwards, and what is refused.
+#![expect(clippy::unwrap_used, reason = "a helper's broken precondition is a failed test")]
 
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
