@@ -1,4 +1,9 @@
 //! Who is at the other end of real sockets: this process, children under other users, dead ones, nobody.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a helper's broken precondition is a failed test"
+)]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
