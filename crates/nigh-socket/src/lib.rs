@@ -5,6 +5,7 @@ mod cgroup;
 mod connect;
 mod fact;
 mod inherit;
+pub mod introspect;
 mod listener;
 mod peer;
 mod policy;

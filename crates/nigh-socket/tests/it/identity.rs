@@ -1,4 +1,9 @@
 //! Who is at the other end of real sockets: this process, children under other users, dead ones, nobody.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a helper's broken precondition is a failed test"
+)]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -95,16 +100,15 @@ fn what_is_no_unix_socket_is_an_error() {
     assert_eq!(error.to_string(), "not a Unix socket");
     let file = std::fs::File::open("/proc/self/status").unwrap();
     let error = LocalPeer::of(&file).unwrap_err();
-    assert_eq!(error.raw_os_error(), Some(libc_enotsock()));
-}
-
-fn libc_enotsock() -> i32 {
-    rustix::io::Errno::NOTSOCK.raw_os_error()
+    assert_eq!(
+        error.raw_os_error(),
+        Some(rustix::io::Errno::NOTSOCK.raw_os_error())
+    );
 }
 
 /// Connects, says one word, and stays until the server closes.
 #[test]
-#[ignore = "runs as a child of the tests of this file"]
+#[ignore = "runs as a child of a_process_is_read_while_it_lives_and_not_after"]
 fn client_child() {
     let mut stream = UnixStream::connect(child_variable("SOCKET")).unwrap();
     stream.write_all(b"hello").unwrap();

@@ -7,3 +7,4 @@ mod bind_process;
 mod connect;
 mod identity;
 mod identity_namespaces;
+mod introspect;
