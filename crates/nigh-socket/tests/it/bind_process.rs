@@ -7,14 +7,16 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nigh_socket::{BindFault, Existing, Listener};
+use nigh_socket::{BindFault, Existing, Listener, SocketKind};
 use nigh_testkit::{Child, OpenFds, Running, TempSocket, child_variable, is_root, require_root};
 use rustix::fs::Mode;
 use rustix::net::sockopt;
+
+use crate::servers;
 
 const STARTERS: usize = 4;
 const RACES: usize = 200;
@@ -88,7 +90,7 @@ fn race(existing: Existing) {
     for number in 0..RACES {
         let path = place.join(format!("s{number}"));
         if existing == Existing::ReplaceStale {
-            drop(UnixListener::bind(&path).unwrap());
+            servers::dead(&path, SocketKind::Stream);
         }
         for starter in &mut starters {
             let stdin = starter.child.stdin.as_mut().unwrap();
@@ -133,7 +135,8 @@ fn intruder_child() {
     let (mut tries, mut connected) = (0_u64, 0_u64);
     while !directory.join("stop").exists() {
         for entry in fs::read_dir(directory).unwrap().filter_map(Result::ok) {
-            if entry.file_name() == "open" {
+            // Nor the temporary that it is for a moment.
+            if entry.file_name().to_string_lossy().contains("open") {
                 continue;
             }
             tries += 1;

@@ -8,3 +8,4 @@ mod connect;
 mod identity;
 mod identity_namespaces;
 mod introspect;
+mod servers;
