@@ -2,11 +2,13 @@
 
 mod address;
 mod cgroup;
+mod connect;
 mod fact;
 mod inherit;
 pub mod introspect;
 mod listener;
 mod peer;
+mod policy;
 mod process;
 mod publish;
 mod stream;
@@ -18,12 +20,19 @@ pub use address::{
     PATH_BYTES_MAX, Role,
 };
 pub use cgroup::Unit;
+pub use connect::{
+    Cause, ConnectError, ConnectFault, ConnectOperation, ConnectOptions, RefusedServer, connect,
+    connect_fd,
+};
 pub use fact::{Fact, Source, Why};
 pub use inherit::{FoundKind, InheritedError};
 pub use listener::{
     BindError, BindFault, Existing, Listener, ListenerOptions, Operation, SocketKind,
 };
 pub use peer::{LocalPeer, Peer, RemotePeer, TlsPeer};
+pub use policy::{
+    POLICY_BYTES_MAX, POLICY_DEPTH_MAX, Policy, PolicyError, PolicyFault, Truth, Verdict,
+};
 pub use process::{Detail, Ids, Process, ProcessError, ProcessInfo};
 pub use publish::entry::FileKind;
 pub use publish::lock::LockError;

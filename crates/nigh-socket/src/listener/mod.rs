@@ -95,7 +95,6 @@ pub struct Listener {
 
 impl Listener {
     /// Options to bind with; see there for the defaults.
-    #[must_use]
     pub fn options() -> ListenerOptions {
         ListenerOptions::default()
     }
