@@ -1,10 +1,12 @@
 //! Finds the `:authority` fields of a header block, following the encoder's dynamic table. Trap: h2's table is not this one.
 //!
-//! h2 stores what we wrote, so its entries are as long as ours or shorter, and it evicts later. The invariant that keeps
-//! indices equal: **newest first, the encoder's table is a prefix of h2's.** It holds because a replacement is never longer
-//! than the original (h2 never evicts what the encoder kept), sizes here are those of the original, and an entry that was
-//! too long for the encoder's table is sent on unindexed (h2 would have room for the shorter one and be off by one).
+//! h2 stores what we wrote, so its entries are as long as the encoder's or shorter. The invariant that keeps indices equal:
+//! **newest first, the encoder's table is a prefix of h2's.** Inserting and resizing keep it: what the encoder has room for,
+//! h2 has room for, because a replacement is never longer than the original. What h2 keeps beyond that is older than all
+//! the encoder has, and an index never reaches it; so also when an authority was too long for the encoder's table and
+//! emptied it, while h2 found room for the shorter one. Sizes here are those of the original.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -25,10 +27,10 @@ const AUTHORITY_HUFFMAN: &[u8] = &[0xb8, 0x3b, 0x53, 0x39, 0xec, 0x32, 0x7d, 0x7
 
 /// Shortest original that `localhost` replaces; nine characters need at least the six bytes that its Huffman form has.
 const LOCALHOST_BYTES: usize = 9;
-/// A literal without indexing, named by static index 1, `:authority`; then the value, `localhost` in Huffman code.
-const UNINDEXED_LOCALHOST: &[u8] = &[0x01, 0x86, 0xa0, 0xe4, 0x1d, 0x13, 0x9d, 0x09];
-/// The same with the value `x`, plain.
-const UNINDEXED_X: &[u8] = &[0x01, 0x01, b'x'];
+/// `localhost` in Huffman code, with its length before it.
+const LOCALHOST: &[u8] = &[0x86, 0xa0, 0xe4, 0x1d, 0x13, 0x9d, 0x09];
+/// The same of `x`, plain.
+const X: &[u8] = &[0x01, b'x'];
 
 /// The block cannot be decoded; h2 will say so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +122,6 @@ impl Table {
         indexing: Indexing,
         findings: &mut Findings,
     ) -> Result<(), Malformed> {
-        let field_at = cursor.at;
         let index = cursor.integer(indexing.prefix_bits())?;
         let name = if index == 0 {
             cursor.text()?.to_name(indexing)?
@@ -134,44 +135,35 @@ impl Table {
         }
 
         let value = value.decode()?;
-        let stored = indexing == Indexing::Incremental && self.insert(name, value.len());
+        if indexing == Indexing::Incremental {
+            self.insert(name, value.len());
+        }
         if !name.is_authority {
             return Ok(());
         }
         if value.is_empty() {
             findings.empty = true;
         } else if http::uri::Authority::try_from(value.as_ref()).is_err() {
-            let unindexed = if value.len() >= LOCALHOST_BYTES {
-                UNINDEXED_LOCALHOST
-            } else {
-                UNINDEXED_X
-            };
-            let keeps_form = stored || indexing == Indexing::None;
-            findings.edits.push(if keeps_form {
-                Edit {
-                    range: value_at..cursor.at,
-                    by: unindexed.get(1..).unwrap_or_default(),
-                }
-            } else {
-                Edit {
-                    range: field_at..cursor.at,
-                    by: unindexed,
-                }
+            findings.edits.push(Edit {
+                range: value_at..cursor.at,
+                by: if value.len() >= LOCALHOST_BYTES {
+                    LOCALHOST
+                } else {
+                    X
+                },
             });
         }
         Ok(())
     }
 
-    /// Adds an entry, evicting as many of the oldest as needed. `false` if it is longer than the table and was not added.
-    fn insert(&mut self, name: Name, value_bytes: usize) -> bool {
+    /// Adds an entry, evicting as many of the oldest as needed; one longer than the table only empties it (RFC 7541 §4.4).
+    fn insert(&mut self, name: Name, value_bytes: usize) {
         let bytes = name.bytes + value_bytes + ENTRY_BYTES;
         self.evict_to(self.bytes_max.saturating_sub(bytes));
-        if bytes > self.bytes_max {
-            return false;
+        if bytes <= self.bytes_max {
+            self.bytes += bytes;
+            self.entries.push_front(Entry { name, bytes });
         }
-        self.bytes += bytes;
-        self.entries.push_front(Entry { name, bytes });
-        true
     }
 
     fn resize(&mut self, bytes_max: usize) -> Result<(), Malformed> {
@@ -232,7 +224,7 @@ struct Text<'a> {
 
 impl<'a> Text<'a> {
     /// Decoded, it is at most 8/5 as long as its bytes: the shortest Huffman code has five bits.
-    fn decode(self) -> Result<std::borrow::Cow<'a, [u8]>, Malformed> {
+    fn decode(self) -> Result<Cow<'a, [u8]>, Malformed> {
         if !self.huffman {
             return Ok(self.raw.into());
         }

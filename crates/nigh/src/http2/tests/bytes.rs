@@ -43,7 +43,7 @@ fn a_literal_name_plain_and_in_huffman_code() {
 }
 
 #[test]
-fn a_value_in_huffman_code_as_grpcio_would_send_it() {
+fn a_value_in_huffman_code() {
     let mut code = Vec::new();
     httlib_huffman::encode(b"%2Fvar%2Frun%2Fx.sock", &mut code).unwrap();
     let value = [&[0x80 | u8::try_from(code.len()).unwrap()][..], &code].concat();
@@ -52,6 +52,17 @@ fn a_value_in_huffman_code_as_grpcio_would_send_it() {
         &[headers(&[b"\x41", LOCALHOST])],
         true,
     );
+}
+
+#[test]
+fn the_block_that_grpcio_sends() {
+    // grpcio 1.85.1 (C core 58) with insecure_channel("unix:/tmp/gserver/cap.sock"), recorded from the socket.
+    let before = b"\x40\x05:path\x1c/grpc.health.v1.Health/Check\x40\x0a:authority";
+    let after = b"\x83\x86\x40\x0ccontent-type\x10application/grpc\x40\x02te\x08trailers\
+        \x40\x14grpc-accept-encoding\x17identity, deflate, gzip\x40\x0cgrpc-timeout\x04800m\
+        \x40\x0auser-agent\x30grpc-python/1.85.1 grpc-c/58.0.0 (linux; chttp2)";
+    let sent = headers(&[before, b"\x18tmp%2Fgserver%2Fcap.sock", after]);
+    becomes(&[sent], &[headers(&[before, LOCALHOST, after])], true);
 }
 
 #[test]
@@ -128,16 +139,23 @@ fn an_empty_authority_stays_and_is_watched() {
 }
 
 #[test]
-fn an_entry_too_long_for_the_encoders_table_is_not_put_into_h2s() {
-    // A table of 60 bytes: /var/run/nigh/app.sock needs 64, localhost 51. 62 is then a: b and not the authority.
+fn an_entry_too_long_empties_the_encoders_table() {
+    // A table of 60 bytes: /var/run/nigh/app.sock needs 64, localhost 51, so h2 has one entry and the encoder none.
     let update = b"\x3f\x1d";
     let first = headers(&[update, b"\x41\x16/var/run/nigh/app.sock"]);
-    let fixed = headers(&[update, b"\x01", LOCALHOST]);
-    let next = headers(&[b"\x40\x01a\x01b", b"\x0f\x2f\x02/x"]);
-    becomes(&[first, next.clone()], &[fixed, next], true);
-    // Too short a table for x as well, and a literal name.
-    let first = headers(&[b"\x20", b"\x40\x0a:authority\x02/x"]);
-    becomes(&[first], &[headers(&[b"\x20", b"\x01\x01x"])], true);
+    let fixed = headers(&[update, b"\x41", LOCALHOST]);
+    // What comes next is 62 for both.
+    let next = headers(&[b"\x41\x02/x", b"\x7e\x02/y"]);
+    let next_fixed = headers(&[b"\x41\x01x", b"\x7e\x01x"]);
+    let third = headers(&[b"\x40\x01a\x01b", b"\x7e\x02/y"]);
+    becomes(
+        &[first.clone(), next, third.clone()],
+        &[fixed.clone(), next_fixed, third],
+        true,
+    );
+    // An index to the one that never went in is not the encoder's.
+    let broken = headers(&[b"\x7e\x02/x"]);
+    becomes(&[first, broken.clone()], &[fixed, broken], false);
 }
 
 #[test]

@@ -138,6 +138,15 @@ pub(super) fn request() -> impl Strategy<Value = Request> {
     })
 }
 
+/// A connection that is watched.
+pub(super) fn bad_first() -> impl Strategy<Value = Vec<Request>> {
+    let bad = request().prop_map(|mut request| {
+        request.authority = Some("%2Ftmp%2Fx.sock".to_owned());
+        request
+    });
+    (bad, vec(request(), 0..40)).prop_map(|(first, rest)| [vec![first], rest].concat())
+}
+
 /// The bytes of a whole connection.
 pub(super) fn connection(requests: &[Request]) -> Vec<u8> {
     let mut encoder = Encoder {

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
-use proptest::collection::vec;
 use proptest::prelude::*;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use super::client::{Field, Request, connection, request};
+use super::client::{Field, Request, bad_first, connection};
 use crate::http2::io::AuthorityFixed;
 
 /// What the server got of one request.
@@ -90,16 +89,8 @@ async fn serve(bytes: Vec<u8>, step: usize) -> Result<Vec<Received>, h2::Error> 
     Ok(received)
 }
 
-fn bad_first() -> impl Strategy<Value = Vec<Request>> {
-    let bad = request().prop_map(|mut request| {
-        request.authority = Some("%2Ftmp%2Fx.sock".to_owned());
-        request
-    });
-    (bad, vec(request(), 0..40)).prop_map(|(first, rest)| [vec![first], rest].concat())
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(super::config(48))]
 
     #[test]
     fn a_real_h2_server_gets_every_header_as_sent_and_only_valid_authorities(

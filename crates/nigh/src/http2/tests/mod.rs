@@ -6,6 +6,8 @@ mod decoded;
 mod io;
 mod split;
 
+use proptest::prelude::ProptestConfig;
+
 use super::authority::AuthorityFix;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -23,6 +25,16 @@ fn fix<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, bool) {
     let watching = fix.is_watching();
     fix.finish(&mut all);
     (all, watching)
+}
+
+/// `cases` of a property, or as many as `PROPTEST_CASES` says.
+fn config(cases: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    ProptestConfig {
+        cases: asked.and_then(|n| n.parse().ok()).unwrap_or(cases),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
 }
 
 /// One frame.

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::client::{connection, request};
+use super::client::{bad_first, connection, request};
 use super::{PREFACE, fix, frame};
 use crate::http2::authority::{AuthorityFix, HELD_BYTES_MAX};
 
@@ -29,7 +29,7 @@ fn any_frames() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(super::config(100))]
 
     #[test]
     fn any_split_of_a_connection_gives_the_same(
@@ -39,6 +39,22 @@ proptest! {
         let whole = fix([bytes.as_slice()]);
         prop_assert_eq!(&fix(pieces(&bytes, &cuts)), &whole);
         prop_assert_eq!(fix(bytes.chunks(1)), whole);
+    }
+
+    #[test]
+    fn any_split_of_a_damaged_connection_gives_the_same(
+        requests in bad_first(),
+        damage in vec((any::<Index>(), any::<u8>()), 1..4),
+        cuts in vec(any::<Index>(), 0..60),
+    ) {
+        let mut bytes = connection(&requests);
+        for (at, byte) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let whole = fix([bytes.as_slice()]);
+        prop_assert!(whole.0.len() <= bytes.len());
+        prop_assert_eq!(fix(pieces(&bytes, &cuts)), whole);
     }
 
     #[test]
