@@ -2,7 +2,7 @@
 //!
 //! gRPC clients that are told to connect to a Unix socket send its path as `:authority`, percent-encoded (C core, so
 //! Python) or plain (Java, Swift). `http::uri::Authority` parses neither, and h2 resets the stream. Here such a value
-//! becomes `localhost`, or `x` where that would be longer; see [`hpack`](super::hpack) for why it may not be longer.
+//! becomes `localhost`, or `x` if it is shorter than that; [`hpack`](super::hpack) says why it may not get longer.
 //! Everything else passes as it came, malformed bytes too: refusing them is h2's task, and it does so with the right
 //! error. An empty authority stays, and stays refused.
 //!
@@ -109,7 +109,7 @@ struct Watch {
     /// The stream of the open header block.
     stream: u32,
     table: Table,
-    /// The first header block had a bad authority.
+    /// The first header block had a bad authority, or an empty one.
     is_suspect: bool,
 }
 
