@@ -69,3 +69,17 @@ impl OpenFds {
         );
     }
 }
+
+/// Lets this process open no descriptor with a number of `limit` or more. Only for a process of the test's own.
+///
+/// # Panics
+/// When the hard limit is lower.
+pub fn limit_descriptors(limit: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let lower = Rlimit {
+        current: Some(limit),
+        maximum,
+    };
+    setrlimit(Resource::Nofile, lower).expect("a limit below the hard one");
+}
