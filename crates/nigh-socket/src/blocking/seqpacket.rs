@@ -165,6 +165,25 @@ impl UnixSeqpacket {
         buffer::set_send_buffer(self.as_fd(), bytes)
     }
 
+    /// Whether each message received from now on says who wrote it. One that was sent before says that it does not
+    /// know: on a server, ask the listener instead ([`ListenerOptions::pass_credentials`]).
+    ///
+    /// [`ListenerOptions::pass_credentials`]: crate::ListenerOptions::pass_credentials
+    ///
+    /// # Errors
+    /// What `setsockopt(2)` reports.
+    pub fn set_pass_credentials(&self, pass: bool) -> io::Result<()> {
+        Ok(opt::pass_credentials(self.as_fd(), pass)?)
+    }
+
+    /// Whether the peer may send descriptors; answers whether this kernel can be told so (Linux 6.16).
+    ///
+    /// # Errors
+    /// What `setsockopt(2)` reports.
+    pub fn set_pass_rights(&self, pass: bool) -> io::Result<bool> {
+        Ok(opt::pass_rights(self.as_fd(), pass)?)
+    }
+
     /// Ends one direction, or both. The peer receives what was sent before, and then the end.
     ///
     /// # Errors
