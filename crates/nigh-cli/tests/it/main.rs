@@ -1,0 +1,4 @@
+//! Integration tests of nigh-cli, one binary.
+
+mod engine;
+mod support;
