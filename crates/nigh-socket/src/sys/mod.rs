@@ -6,4 +6,8 @@
     reason = "system calls that rustix and tokio offer no safe form of"
 )]
 
+pub(crate) mod inherit;
+pub(crate) mod nss;
+pub(crate) mod opt;
+pub(crate) mod pidfd;
 pub(crate) mod register;

@@ -1,1 +1,6 @@
 //! Integration tests of nigh-socket, one binary.
+
+mod bind;
+mod bind_existing;
+mod bind_files;
+mod bind_process;

@@ -1,0 +1,189 @@
+//! A bound, listening socket and what is known of its name. No runtime: the accept loop is built on it.
+//!
+//! ListenerOptions -> bind (publish/) -> Listener -> accept .. close. Trap: a name is removed only by the process that
+//! bound it and only while it still leads to this very socket; a forked child's copy and a successor's name are left.
+
+mod error;
+mod options;
+mod path;
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, SocketType};
+
+pub use error::{BindError, BindFault, Operation};
+pub use options::ListenerOptions;
+
+use crate::address::Address;
+use crate::publish::{Published, UnpublishError};
+
+/// How long `close` and `Drop` wait for the lock beside the socket. It is held for milliseconds; a hung holder costs
+/// a stale file, which the next start replaces, and not our shutdown.
+const UNPUBLISH_WAIT: Duration = Duration::from_millis(250);
+
+/// The type of a socket: what a message is on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum SocketKind {
+    /// `SOCK_STREAM`: bytes without boundaries.
+    #[default]
+    Stream,
+    /// `SOCK_SEQPACKET`: a connection with message boundaries.
+    Seqpacket,
+    /// `SOCK_DGRAM`: messages without a connection.
+    Datagram,
+}
+
+impl SocketKind {
+    pub(crate) fn socket_type(self) -> SocketType {
+        match self {
+            Self::Stream => SocketType::STREAM,
+            Self::Seqpacket => SocketType::SEQPACKET,
+            Self::Datagram => SocketType::DGRAM,
+        }
+    }
+
+    pub(crate) fn of(found: SocketType) -> Option<Self> {
+        match found {
+            SocketType::STREAM => Some(Self::Stream),
+            SocketType::SEQPACKET => Some(Self::Seqpacket),
+            SocketType::DGRAM => Some(Self::Datagram),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for SocketKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stream => "stream",
+            Self::Seqpacket => "seqpacket",
+            Self::Datagram => "datagram",
+        })
+    }
+}
+
+/// What to do when something stands at the path already. Whatever is not a socket is never removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Existing {
+    /// Fail, whether it is alive or not.
+    Fail,
+    /// Replace the socket of a dead server; fail when a living one has it.
+    #[default]
+    ReplaceStale,
+    /// Replace the socket of a living server too, without a moment in which a connect fails. The old server keeps the
+    /// connections it has and those waiting in its queue, and should drain for a while.
+    TakeOver,
+}
+
+/// A bound socket: listening (stream, seqpacket) or receiving (datagram), non-blocking, close-on-exec.
+///
+/// Dropping it removes its path, if that is still its own: see [`Listener::close`].
+#[derive(Debug)]
+pub struct Listener {
+    fd: OwnedFd,
+    published: Option<Published>,
+    address: Address,
+    kind: SocketKind,
+    is_local: bool,
+}
+
+impl Listener {
+    /// Options to bind with; see there for the defaults.
+    #[must_use]
+    pub fn options() -> ListenerOptions {
+        ListenerOptions::default()
+    }
+
+    /// The address as published: the path that was asked for, the abstract name the kernel chose for `autobind:`, the
+    /// port it chose for port 0.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The type of the socket.
+    #[must_use]
+    pub fn kind(&self) -> SocketKind {
+        self.kind
+    }
+
+    /// Whether it is a Unix socket, whose peers the kernel knows, as opposed to TCP.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.is_local
+    }
+
+    /// Takes one connection from the queue, non-blocking and close-on-exec.
+    ///
+    /// # Errors
+    /// `WouldBlock` when none waits; otherwise what `accept4(2)` reports, unclassified: an aborted connection, no
+    /// descriptors left. `EOPNOTSUPP` on a datagram socket, which has no connections.
+    pub fn accept(&self) -> io::Result<OwnedFd> {
+        loop {
+            match rustix::net::accept_with(&self.fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                Err(Errno::INTR) => {}
+                done => return done.map_err(io::Error::from),
+            }
+        }
+    }
+
+    /// Removes the path if it still leads to this socket, and closes the socket: what dropping does, with its errors.
+    ///
+    /// A path that a successor has published over, or that something else stands at by now, is left alone. Waits at
+    /// most 250 ms for the lock beside the socket. In a forked child it only closes.
+    ///
+    /// # Errors
+    /// When the path stays although it is ours. It refuses connections then, and the next start replaces it.
+    pub fn close(mut self) -> Result<(), UnpublishError> {
+        match self.published.take() {
+            Some(published) => published.unpublish(UNPUBLISH_WAIT),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn from_parts(
+        fd: OwnedFd,
+        published: Option<Published>,
+        address: Address,
+        kind: SocketKind,
+        is_local: bool,
+    ) -> Self {
+        Self {
+            fd,
+            published,
+            address,
+            kind,
+            is_local,
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // The socket is still open here: it pins the inode that is compared.
+        let Some(published) = self.published.take() else {
+            return;
+        };
+        if let Err(error) = published.unpublish(UNPUBLISH_WAIT) {
+            tracing::warn!(address = %self.address, %error, "a socket's path stays behind");
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}

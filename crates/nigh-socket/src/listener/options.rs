@@ -1,0 +1,299 @@
+//! What a listener is bound with, and the way to it for each kind of address.
+//!
+//! Trap: permissions that were asked for and cannot be had are an error. A server that believes that its abstract name
+//! is 0600 serves everybody.
+
+use std::net::ToSocketAddrs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+
+use super::{BindError, BindFault, Existing, Listener, Operation, SocketKind, path};
+use crate::address::Address;
+use crate::inherit;
+use crate::sys;
+
+/// Owner or group, as it was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Principal {
+    Id(u32),
+    Name(String),
+}
+
+/// How to bind a [`Listener`].
+///
+/// The defaults: a stream socket, mode 0600, owner and group of this process, a dead server's socket is replaced, a
+/// queue of 4096 connections, the parent directory must exist and must not be writable by others.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct ListenerOptions {
+    pub(super) mode: Option<u32>,
+    pub(super) owner: Option<Principal>,
+    pub(super) group: Option<Principal>,
+    pub(super) existing: Existing,
+    pub(super) kind: SocketKind,
+    pub(super) backlog: u32,
+    pub(super) create_parent: Option<u32>,
+    pub(super) allow_shared_parent: bool,
+    pub(super) lock_wait: Duration,
+}
+
+impl Default for ListenerOptions {
+    fn default() -> Self {
+        Self {
+            mode: None,
+            owner: None,
+            group: None,
+            existing: Existing::default(),
+            kind: SocketKind::default(),
+            backlog: 4096,
+            create_parent: None,
+            allow_shared_parent: false,
+            lock_wait: Duration::from_secs(5),
+        }
+    }
+}
+
+impl ListenerOptions {
+    /// Permission bits of the socket file, exactly, whatever the umask. A caller needs write permission. Default 0600.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// Owner of the socket file, by name or number. Giving a file away needs root.
+    pub fn owner(mut self, user: impl Into<String>) -> Self {
+        self.owner = Some(Principal::Name(user.into()));
+        self
+    }
+
+    /// Owner of the socket file, by uid.
+    pub fn owner_id(mut self, uid: u32) -> Self {
+        self.owner = Some(Principal::Id(uid));
+        self
+    }
+
+    /// Group of the socket file, by name or number: one of our own, unless we are root.
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = Some(Principal::Name(group.into()));
+        self
+    }
+
+    /// Group of the socket file, by gid.
+    pub fn group_id(mut self, gid: u32) -> Self {
+        self.group = Some(Principal::Id(gid));
+        self
+    }
+
+    /// What to do when something is at the path. Default [`Existing::ReplaceStale`].
+    pub fn existing(mut self, existing: Existing) -> Self {
+        self.existing = existing;
+        self
+    }
+
+    /// Type of the socket. Default [`SocketKind::Stream`].
+    pub fn kind(mut self, kind: SocketKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// How many connections may wait to be accepted; the system caps it (`net.core.somaxconn`). Default 4096.
+    pub fn backlog(mut self, connections: u32) -> Self {
+        self.backlog = connections;
+        self
+    }
+
+    /// Makes the parent directory with exactly this mode when it is missing: it alone, not what is above it. One that
+    /// exists is left as it is. It belongs to this process's user and group.
+    pub fn create_parent(mut self, mode: u32) -> Self {
+        self.create_parent = Some(mode);
+        self
+    }
+
+    /// Accepts a parent directory in which others can replace the socket by theirs: one that is not sticky and is
+    /// writable by all, or by a group that this process is not in (group 0 is trusted). Default false.
+    ///
+    /// Not looked at: the owner of the directory, who can always replace it, and the directories above.
+    pub fn allow_shared_parent(mut self, allow: bool) -> Self {
+        self.allow_shared_parent = allow;
+        self
+    }
+
+    /// How long to wait for another process that is just publishing or removing a socket of this name. Default 5 s.
+    pub fn lock_wait(mut self, wait: Duration) -> Self {
+        self.lock_wait = wait;
+        self
+    }
+
+    /// Binds and listens. Blocks: briefly for a path, for as long as the resolver takes for a TCP host name.
+    ///
+    /// # Errors
+    /// [`BindError`]; what was at the path before is there still.
+    pub fn bind<A>(&self, address: A) -> Result<Listener, BindError>
+    where
+        A: TryInto<Address>,
+        BindError: From<A::Error>,
+    {
+        let address = address.try_into()?;
+        self.bind_to(&address)
+            .map_err(|fault| BindError::new(address, fault))
+    }
+
+    /// Listens on a descriptor that is owned already: from an activation library, or from another process.
+    ///
+    /// Checked like `fd:N`: a socket of this kind, listening if it is not a datagram socket. It becomes non-blocking and
+    /// close-on-exec. No path is removed at its end.
+    ///
+    /// # Errors
+    /// [`BindError`]; the descriptor is closed then.
+    pub fn adopt(&self, socket: OwnedFd) -> Result<Listener, BindError> {
+        use std::os::fd::AsRawFd;
+        let address = Address::Fd(socket.as_raw_fd());
+        self.adopt_checked(&address, socket)
+            .map_err(|fault| BindError::new(address, fault))
+    }
+
+    fn adopt_checked(&self, address: &Address, socket: OwnedFd) -> Result<Listener, BindFault> {
+        self.refuse_file_options()?;
+        let found = inherit::check_listener(socket.as_fd(), self.kind)?;
+        inherit::prepare(socket.as_fd())?;
+        Ok(self.listener(socket, address.clone(), found.is_local))
+    }
+
+    fn bind_to(&self, address: &Address) -> Result<Listener, BindFault> {
+        // An address that was put together by hand may be none.
+        address.check().map_err(BindFault::Malformed)?;
+        match address {
+            Address::Path(path) => path::bind(path, address, self),
+            Address::Abstract(name) => {
+                self.refuse_file_options()?;
+                let name = SocketAddrUnix::new_abstract_name(name)
+                    .map_err(|error| Operation::Bind.refused(error))?;
+                let socket = self.bound(&name)?;
+                Ok(self.listener(socket, address.clone(), true))
+            }
+            Address::Autobind => {
+                self.refuse_file_options()?;
+                let socket = self.bound(&SocketAddrUnix::new_unnamed())?;
+                let name = abstract_name(&socket)?;
+                Ok(self.listener(socket, Address::Abstract(name), true))
+            }
+            Address::Fd(number) => {
+                self.refuse_file_options()?;
+                let check =
+                    |fd: std::os::fd::BorrowedFd<'_>| inherit::check_listener(fd, self.kind);
+                let (socket, found) = sys::inherit::take(*number, check)?;
+                Ok(self.listener(socket, address.clone(), found.is_local))
+            }
+            Address::Tcp { host, port } => {
+                self.refuse_file_options()?;
+                self.bind_tcp(host, *port)
+            }
+            _ => Err(BindFault::NotForListening),
+        }
+    }
+
+    fn refuse_file_options(&self) -> Result<(), BindFault> {
+        let asked = self.mode.is_some()
+            || self.owner.is_some()
+            || self.group.is_some()
+            || self.create_parent.is_some();
+        if asked {
+            Err(BindFault::NoFile)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn listener(&self, socket: OwnedFd, address: Address, is_local: bool) -> Listener {
+        Listener::from_parts(socket, None, address, self.kind, is_local)
+    }
+
+    /// A Unix socket bound to a name that is not a file, and listening.
+    fn bound(&self, name: &SocketAddrUnix) -> Result<OwnedFd, BindFault> {
+        let socket = self.socket(AddressFamily::UNIX, self.kind.socket_type())?;
+        match rustix::net::bind(&socket, name) {
+            Ok(()) => {}
+            Err(Errno::ADDRINUSE) => return Err(BindFault::InUse),
+            Err(error) => return Err(Operation::Bind.refused(error)),
+        }
+        self.listen(&socket)?;
+        Ok(socket)
+    }
+
+    pub(super) fn socket(
+        &self,
+        family: AddressFamily,
+        kind: SocketType,
+    ) -> Result<OwnedFd, BindFault> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        rustix::net::socket_with(family, kind, flags, None)
+            .map_err(|error| Operation::Socket.refused(error))
+    }
+
+    /// Datagram sockets receive from the moment they are bound.
+    pub(super) fn listen(&self, socket: &OwnedFd) -> Result<(), BindFault> {
+        if self.kind == SocketKind::Datagram {
+            return Ok(());
+        }
+        let backlog = i32::try_from(self.backlog).unwrap_or(i32::MAX);
+        match rustix::net::listen(socket, backlog) {
+            Ok(()) => Ok(()),
+            // TCP finds out here when the port is shared with one that does not listen yet.
+            Err(Errno::ADDRINUSE) => Err(BindFault::InUse),
+            Err(error) => Err(Operation::Listen.refused(error)),
+        }
+    }
+
+    /// Listens on the first of the host's addresses that can be bound.
+    fn bind_tcp(&self, host: &str, port: u16) -> Result<Listener, BindFault> {
+        if self.kind != SocketKind::Stream {
+            return Err(BindFault::Kind(self.kind));
+        }
+        let addresses = (host, port).to_socket_addrs().map_err(BindFault::Resolve)?;
+        let mut fault = BindFault::Resolve(std::io::ErrorKind::NotFound.into());
+        for address in addresses {
+            match self.bind_internet(address) {
+                Ok((socket, port)) => {
+                    let host = host.to_owned();
+                    return Ok(self.listener(socket, Address::Tcp { host, port }, false));
+                }
+                Err(error) => fault = error,
+            }
+        }
+        Err(fault)
+    }
+
+    fn bind_internet(&self, address: std::net::SocketAddr) -> Result<(OwnedFd, u16), BindFault> {
+        let family = if address.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
+        let socket = self.socket(family, SocketType::STREAM)?;
+        // Connections of a server that has just ended must not keep the next from starting.
+        sockopt::set_socket_reuseaddr(&socket, true)
+            .map_err(|error| Operation::Socket.refused(error))?;
+        match rustix::net::bind(&socket, &address) {
+            Ok(()) => {}
+            Err(Errno::ADDRINUSE) => return Err(BindFault::InUse),
+            Err(error) => return Err(Operation::Bind.refused(error)),
+        }
+        self.listen(&socket)?;
+        let bound = rustix::net::getsockname(&socket)
+            .and_then(std::net::SocketAddr::try_from)
+            .map_err(|error| Operation::Bind.refused(error))?;
+        Ok((socket, bound.port()))
+    }
+}
+
+/// The name that the kernel chose.
+fn abstract_name(socket: &OwnedFd) -> Result<Vec<u8>, BindFault> {
+    let name = rustix::net::getsockname(socket)
+        .and_then(SocketAddrUnix::try_from)
+        .map_err(|error| Operation::Bind.refused(error))?;
+    let name = name.abstract_name().map(<[u8]>::to_vec);
+    name.ok_or_else(|| Operation::Bind.refused(Errno::ADDRNOTAVAIL))
+}

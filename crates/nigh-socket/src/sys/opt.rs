@@ -1,0 +1,141 @@
+//! What a Unix socket's kernel record says of its peer: `getsockopt` with checked lengths, as owned values.
+//!
+//! Trap: rustix has `SO_PEERCRED` too, with a pid that must not be 0; other pid namespaces make it 0.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use libc::{c_int, socklen_t};
+use rustix::io::Errno;
+
+/// `struct ucred` as the kernel filled it: nothing is believed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    pub(crate) pid: i32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// `NGROUPS_MAX` groups of four bytes: what `SO_PEERGROUPS` can need at most.
+const GROUPS_BYTES_MAX: usize = 65536 * 4;
+
+/// Labels are some tens of bytes; no security module comes near this.
+const LABEL_BYTES_MAX: usize = 64 * 1024;
+
+pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> Result<Credentials, Errno> {
+    let mut bytes = [0; 12];
+    match get(socket, libc::SO_PEERCRED, &mut bytes) {
+        Ok(12) => {
+            let [p0, p1, p2, p3, u0, u1, u2, u3, g0, g1, g2, g3] = bytes;
+            Ok(Credentials {
+                pid: i32::from_ne_bytes([p0, p1, p2, p3]),
+                uid: u32::from_ne_bytes([u0, u1, u2, u3]),
+                gid: u32::from_ne_bytes([g0, g1, g2, g3]),
+            })
+        }
+        Ok(_) => Err(Errno::PROTO),
+        Err(refusal) => Err(refusal.errno),
+    }
+}
+
+/// A descriptor of the peer's process, close-on-exec; it leads to that process and to no later one with its pid.
+pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let mut bytes = [0xff; 4];
+    match get(socket, libc::SO_PEERPIDFD, &mut bytes) {
+        Ok(4) => match RawFd::from_ne_bytes(bytes) {
+            // SAFETY: the call above succeeded and the kernel wrote a number that is not negative: a descriptor that
+            // it just installed for us and that nothing else in this process owns.
+            fd @ 0.. => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+            _ => Err(Errno::PROTO),
+        },
+        Ok(_) => Err(Errno::PROTO),
+        Err(refusal) => Err(refusal.errno),
+    }
+}
+
+/// The peer's supplementary groups, in the kernel's order.
+pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> Result<Vec<u32>, Errno> {
+    let mut few = [0; 64 * 4];
+    get_growing(
+        socket,
+        libc::SO_PEERGROUPS,
+        &mut few,
+        GROUPS_BYTES_MAX,
+        |bytes| {
+            let (ids, _) = bytes.as_chunks::<4>();
+            ids.iter().map(|id| u32::from_ne_bytes(*id)).collect()
+        },
+    )
+}
+
+/// The peer's security label, as its security module wrote it.
+pub(crate) fn peer_label(socket: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
+    let mut short = [0; 256];
+    get_growing(
+        socket,
+        libc::SO_PEERSEC,
+        &mut short,
+        LABEL_BYTES_MAX,
+        <[u8]>::to_vec,
+    )
+}
+
+/// Whether it is a Unix socket at all.
+pub(crate) fn is_unix(socket: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut bytes = [0; 4];
+    match get(socket, libc::SO_DOMAIN, &mut bytes) {
+        Ok(4) => Ok(c_int::from_ne_bytes(bytes) == libc::AF_UNIX),
+        Ok(_) => Err(Errno::PROTO),
+        Err(refusal) => Err(refusal.errno),
+    }
+}
+
+/// An error of `getsockopt`, with the length that the kernel left behind: with `ERANGE`, the length it needs.
+struct Refusal {
+    errno: Errno,
+    length: usize,
+}
+
+/// Tries the buffer at hand, then once more with the length the kernel asked for.
+fn get_growing<T>(
+    socket: BorrowedFd<'_>,
+    option: c_int,
+    at_hand: &mut [u8],
+    limit: usize,
+    parse: impl FnOnce(&[u8]) -> T,
+) -> Result<T, Errno> {
+    let needed = match get(socket, option, at_hand) {
+        Ok(length) => return Ok(parse(at_hand.get(..length).ok_or(Errno::PROTO)?)),
+        Err(Refusal {
+            errno: Errno::RANGE,
+            length,
+        }) if length <= limit => length,
+        Err(refusal) => return Err(refusal.errno),
+    };
+    // The record is of connect time and cannot grow in between.
+    let mut grown = vec![0; needed];
+    match get(socket, option, &mut grown) {
+        Ok(length) => Ok(parse(grown.get(..length).ok_or(Errno::PROTO)?)),
+        Err(refusal) => Err(refusal.errno),
+    }
+}
+
+fn get(socket: BorrowedFd<'_>, option: c_int, into: &mut [u8]) -> Result<usize, Refusal> {
+    let mut length = socklen_t::try_from(into.len()).unwrap_or(socklen_t::MAX);
+    // SAFETY: `socket` is open while borrowed; the kernel writes at most `length` bytes, which is not more than `into`
+    // holds, and `length` itself; every byte pattern is a valid `u8`.
+    let outcome = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            into.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    if outcome == 0 {
+        return Ok(length);
+    }
+    let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO);
+    Err(Refusal { errno, length })
+}
