@@ -1,6 +1,99 @@
 //! The `nigh` command as a library: the diagnostic service, the call engine and the commands themselves.
 //!
-//! `main` only parses the arguments and turns the outcome into an exit code.
+//! [`main`] turns arguments into a command, and the command's outcome into an exit code.
 
 pub mod call;
+pub mod cli;
+mod commands;
+mod connect;
 pub mod diag;
+mod duration;
+mod error;
+pub mod output;
+
+pub use connect::ConnectFailure;
+pub use error::Failure;
+
+use std::error::Error as _;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+use nigh_socket::{AddressError, PolicyError};
+
+use cli::{Cli, Command};
+use output::{Manner, Style, When};
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    match run(cli.command, cli.color) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.is_silent() {
+                complain(cli.color, &failure.message(), failure.hint().as_deref());
+            }
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(command: Command, when: When) -> Result<(), Failure> {
+    match command {
+        Command::Completions { shell } => return commands::manual::completions(shell),
+        Command::Man { dir } => return commands::manual::man(dir.as_deref()),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(async {
+        match command {
+            Command::Call(args) => commands::call::run(args, when).await,
+            _ => Ok(()),
+        }
+    });
+    // Whatever still runs in the background has nobody left to serve.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Says what is wrong with the arguments. Our own types have hints; clap knows the rest.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let code = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    let own = error
+        .source()
+        .filter(|_| error.kind() == ErrorKind::ValueValidation);
+    let Some(own) = own else {
+        // Nothing is left to do if even this cannot be written.
+        let _ = error.print();
+        return code;
+    };
+    let hint = if let Some(error) = own.downcast_ref::<AddressError>() {
+        error.hint()
+    } else if let Some(error) = own.downcast_ref::<PolicyError>() {
+        error.hint()
+    } else {
+        None
+    };
+    let argument = error.get(clap::error::ContextKind::InvalidArg);
+    let place = argument.map_or_else(String::new, |argument| format!("{argument}: "));
+    let message = output::visible(&format!("{place}{own}"));
+    complain(When::Auto, &message, hint);
+    code
+}
+
+fn complain(when: When, message: &str, hint: Option<&str>) {
+    let manner = Manner::stderr(when);
+    let mut text = format!("{} {message}\n", manner.paint(Style::Bad, "error:"));
+    if let Some(hint) = hint {
+        let label = manner.paint(Style::Warning, "hint:");
+        text.push_str(&format!("{label} {}\n", output::visible(hint)));
+    }
+    // Nobody is left to be told that standard error is gone.
+    let _ = io::stderr().write_all(text.as_bytes());
+}

@@ -1,0 +1,4 @@
+//! One file per command of `nigh`.
+
+pub(crate) mod call;
+pub(crate) mod manual;

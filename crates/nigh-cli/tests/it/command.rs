@@ -1,0 +1,283 @@
+//! `nigh call` as a program, against a stock tonic server: output, exit codes, errors and hints.
+
+use std::io::Write as _;
+use std::process::{Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::{Reflection, Stock};
+
+/// What a run of the program left behind.
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+async fn nigh_reading(input: &str, arguments: &[&str]) -> Ran {
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_nigh"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    drop(stdin);
+    let ended = tokio::task::spawn_blocking(|| child.wait_with_output());
+    ended.await.unwrap().unwrap().into()
+}
+
+async fn nigh(arguments: &[&str]) -> Ran {
+    nigh_reading("", arguments).await
+}
+
+fn address(stock: &Stock) -> String {
+    format!("unix:{}", stock.path().display())
+}
+
+const DIAG: &str = "nigh.diag.v1.Diag";
+
+async fn call(stock: &Stock, method: &str, rest: &[&str]) -> Ran {
+    let (address, method) = (address(stock), format!("{DIAG}/{method}"));
+    nigh(&[&["call", &address, &method], rest].concat()).await
+}
+
+#[tokio::test]
+async fn a_reply_is_one_line_of_json() {
+    let stock = Stock::start(Reflection::V1);
+    let ran = call(&stock, "Echo", &[r#"{"text": "hello"}"#]).await;
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert_eq!(ran.stdout, "{\"text\":\"hello\"}\n");
+    let ran = call(&stock, "Echo", &["--defaults"]).await;
+    assert_eq!(
+        ran.stdout,
+        "{\"text\":\"\",\"data\":\"\",\"index\":\"0\"}\n"
+    );
+}
+
+#[tokio::test]
+async fn streams_are_lines_in_and_out() {
+    let stock = Stock::start(Reflection::V1);
+    let (address, method) = (address(&stock), format!("{DIAG}/EchoStream"));
+    let lines = "{\"text\":\"a\"}\n\n{\n\"text\":\"b\"\n}\n";
+    let ran = nigh_reading(lines, &["call", &address, &method, "-"]).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(
+        ran.stdout,
+        "{\"text\":\"a\"}\n{\"text\":\"b\",\"index\":\"1\"}\n"
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("in");
+    std::fs::write(&file, lines).unwrap();
+    let ran = nigh(&["call", &address, &method, &format!("@{}", file.display())]).await;
+    assert_eq!(ran.stdout.lines().count(), 2);
+}
+
+#[tokio::test]
+async fn json_holds_everything() {
+    let stock = Stock::start(Reflection::V1);
+    let metadata = ["--json", "-H", "x-nigh-echo-a: 1", "-H", "x-nigh-echo-a: 2"];
+    let ran = call(
+        &stock,
+        "Download",
+        &[&[r#"{"count": 2}"#], &metadata[..]].concat(),
+    )
+    .await;
+    let object: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(object["messages"], json!([{}, {"index": 1}]));
+    assert_eq!(object["metadata"]["x-nigh-echo-a"], json!(["1", "2"]));
+    assert_eq!(object["status"]["name"], "OK");
+    assert_eq!(
+        (&object["sent"], &object["received"]),
+        (&json!(1), &json!(2))
+    );
+    assert!(object["timing"]["total_ms"].as_f64().unwrap() > 0.0);
+
+    let request = r#"{"code": 5, "message": "gone", "details": "CAU="}"#;
+    let ran = call(&stock, "Fail", &[&[request], &metadata[..]].concat()).await;
+    assert_eq!(ran.code, 16 + 5);
+    let object: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(
+        object["status"],
+        json!({"code": 5, "name": "NOT_FOUND", "message": "gone", "details": "CAU"})
+    );
+    assert_eq!(object["trailers"]["x-nigh-echo-a"], json!(["1", "2"]));
+    assert_eq!(ran.stderr, "error: NOT_FOUND: gone\n");
+}
+
+#[tokio::test]
+async fn json_stays_json_when_the_fault_is_here() {
+    let stock = Stock::start(Reflection::V1);
+    for arguments in [
+        &["call", "unix:/nonexistent/s", "a.S/M", "--json"][..],
+        &["call", &address(&stock), "nigh.diag.v1.Diag/Ecko", "--json"],
+        &[
+            "call",
+            &address(&stock),
+            "nigh.diag.v1.Diag/EchoStream",
+            "{} {\"text\": 1}",
+            "--json",
+        ],
+    ] {
+        let ran = nigh(arguments).await;
+        let object: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(object["error"]["exit_code"], ran.code, "{}", ran.stdout);
+        assert!(!object["error"]["message"].as_str().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn exit_codes_tell_whose_fault_it_is() {
+    let stock = Stock::start(Reflection::V1);
+    let server = address(&stock);
+    let echo = format!("{DIAG}/Echo");
+    for (arguments, code, error, hint) in [
+        (&["call", "ftp:x"][..], 2, "ftp:x", "unix:PATH"),
+        (&["call", "unix:/nonexistent/s"], 3, "/nonexistent/s", ""),
+        (
+            &["call", &server, "a.S"],
+            2,
+            "no service `a.S`",
+            "services on offer",
+        ),
+        (
+            &["call", &server, "nigh.diag.v1.Diag/Ecko"],
+            2,
+            "no method `Ecko`",
+            "did you mean Echo?",
+        ),
+        (&["call", &server, &echo, "{"], 2, "not JSON", ""),
+        (
+            &["call", &server, &echo, r#"{"txet": "x"}"#],
+            2,
+            "txet: nigh.diag.v1.EchoRequest has no such field",
+            "did you mean text?",
+        ),
+        (
+            &["call", &server, &echo, r#"{"replyBytes": "x"}"#],
+            2,
+            r#"replyBytes: expected an integer of 32 bits, not negative, got "x""#,
+            "",
+        ),
+        (
+            &["call", &server, &echo, "{}", "-H", "te: x"],
+            2,
+            "belongs to gRPC",
+            "",
+        ),
+        (
+            &["call", &server, &echo, "{} {}"],
+            2,
+            "takes one message",
+            "",
+        ),
+        (
+            &[
+                "call",
+                &server,
+                &echo,
+                "--max-reply",
+                "10",
+                r#"{"replyBytes": 100}"#,
+            ],
+            27,
+            "OUT_OF_RANGE",
+            "--max-reply",
+        ),
+        (
+            &[
+                "call",
+                &server,
+                "nigh.diag.v1.Diag/Sleep",
+                r#"{"duration": "60s"}"#,
+                "--deadline",
+                "30ms",
+            ],
+            20,
+            "DEADLINE_EXCEEDED",
+            "--deadline",
+        ),
+        (
+            &["call", &server, &echo, "--proto", "/nonexistent.proto"],
+            2,
+            "/nonexistent.proto",
+            "",
+        ),
+    ] {
+        let ran = nigh(arguments).await;
+        assert_eq!(ran.code, code, "{arguments:?}: {}", ran.stderr);
+        assert!(
+            ran.stderr.starts_with("error: "),
+            "{arguments:?}: {}",
+            ran.stderr
+        );
+        assert!(ran.stderr.contains(error), "{arguments:?}: {}", ran.stderr);
+        if !hint.is_empty() {
+            let line = ran.stderr.lines().find(|line| line.starts_with("hint: "));
+            assert!(
+                line.unwrap().contains(hint),
+                "{arguments:?}: {}",
+                ran.stderr
+            );
+        }
+        assert_eq!(ran.stdout, "", "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_offers_is_listed() {
+    let stock = Stock::start(Reflection::V1);
+    let ran = nigh(&["call", &address(&stock)]).await;
+    assert_eq!(
+        ran.stdout,
+        "grpc.reflection.v1.ServerReflection\nnigh.diag.v1.Diag\n"
+    );
+    let ran = nigh(&["call", &address(&stock), DIAG]).await;
+    let upload = "Upload (stream nigh.diag.v1.UploadRequest) -> nigh.diag.v1.UploadReply";
+    assert!(ran.stdout.contains(upload), "{}", ran.stdout);
+    let ran = nigh(&["call", &address(&stock), DIAG, "--json"]).await;
+    let object: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(object["methods"].as_array().unwrap().len(), 8);
+}
+
+#[tokio::test]
+async fn verbose_shows_the_rest_on_standard_error() {
+    let stock = Stock::start(Reflection::V1);
+    let ran = call(&stock, "Echo", &["{}", "-v", "-H", "x-nigh-echo-a: 1"]).await;
+    assert_eq!(ran.stdout, "{}\n");
+    for line in [
+        "> x-nigh-echo-a: 1",
+        "< x-nigh-echo-a: 1",
+        "* 1 sent, 1 received",
+    ] {
+        assert!(ran.stderr.contains(line), "{line}: {}", ran.stderr);
+    }
+}
+
+#[tokio::test]
+async fn completions_and_manual_are_generated() {
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = nigh(&["completions", shell]).await;
+        assert_eq!(ran.code, 0);
+        assert!(ran.stdout.contains("nigh"), "{shell}");
+    }
+    let ran = nigh(&["man"]).await;
+    assert!(ran.stdout.contains(".TH nigh 1"), "{}", ran.stdout);
+    let folder = tempfile::tempdir().unwrap();
+    let ran = nigh(&["man", "--dir", folder.path().to_str().unwrap()]).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(folder.path().join("nigh-call.1").exists());
+}
