@@ -4,6 +4,7 @@ mod address;
 mod cgroup;
 mod fact;
 mod inherit;
+pub mod introspect;
 mod listener;
 mod peer;
 mod policy;

@@ -4,3 +4,4 @@ mod bind;
 mod bind_existing;
 mod bind_files;
 mod bind_process;
+mod introspect;

@@ -13,11 +13,12 @@ const LONGER: [(&str, usize, &str); 0] = [];
 const UNSAFE_HOME: &str = "crates/nigh-socket/src/sys/";
 
 /// Files or folders that know no runtime, no clock and no socket, so that they can be tested and fuzzed by value.
-pub(super) const PURE: [&str; 7] = [
+pub(super) const PURE: [&str; 8] = [
     "crates/nigh-socket/src/address",
     "crates/nigh-socket/src/policy",
     "crates/nigh-socket/src/guard",
     "crates/nigh-socket/src/introspect/message",
+    "crates/nigh-socket/src/publish/names",
     "crates/nigh/src/http2/authority",
     "crates/nigh/src/http2/frames",
     "crates/nigh/src/http2/hpack",
@@ -254,7 +255,7 @@ impl Tests {
                         let parent = parent
                             .and_then(|rest| rest.split('"').next())
                             .map(str::to_owned);
-                        let advice = "an ignored test says `#[ignore = \"runs as a child of TEST\"]` and TEST starts it; \
+                        let advice = "an ignored test says `#[ignore = \"runs as a child of TEST\"]` and TEST (or the beginning of several) starts it; \
                             use nigh_testkit::skip_unless! for what this machine cannot run";
                         self.ignored.push((file.finding(at + 1, advice), parent));
                     }
@@ -270,7 +271,7 @@ impl Tests {
         let has_parent = |parent: &Option<String>| {
             parent.as_ref().is_some_and(|parent| {
                 let name = parent.rsplit("::").next().unwrap_or_default();
-                self.names.iter().any(|known| known == name)
+                self.names.iter().any(|known| known.starts_with(name))
             })
         };
         let orphans = self
