@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 
+use nigh_socket::introspect::IntrospectError;
 use tonic::{Code, Status};
 
 use crate::call::exchange::ExchangeError;
@@ -30,6 +31,9 @@ pub enum Failure {
     /// The server answered with a failure.
     #[error("{}", describe(.0))]
     Status(Box<Status>),
+    /// The machine's sockets cannot be listed.
+    #[error(transparent)]
+    Introspect(#[from] IntrospectError),
     /// Standard output is gone or full.
     #[error("cannot write the output")]
     Output(#[from] io::Error),
@@ -54,7 +58,7 @@ impl Failure {
             }
             Self::Schema(_) => 2,
             Self::Connect(_) => 3,
-            Self::Output(_) => 1,
+            Self::Introspect(_) | Self::Output(_) => 1,
         }
     }
 
@@ -68,6 +72,7 @@ impl Failure {
             }
             Self::Schema(error) => error.hint(),
             Self::Connect(error) => error.hint(),
+            Self::Introspect(error) => error.hint().map(Into::into),
             Self::Output(_) => None,
         }
     }

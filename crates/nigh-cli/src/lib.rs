@@ -46,6 +46,7 @@ fn run(command: Command, when: When) -> Result<(), Failure> {
     match command {
         Command::Completions { shell } => return commands::manual::completions(shell),
         Command::Man { dir } => return commands::manual::man(dir.as_deref()),
+        Command::Ls(args) => return commands::ls::run(&args, when),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -162,6 +162,12 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> io::Result<()> {
     print(&text)
 }
 
+/// Writes a remark to standard error; that it cannot be written is nobody's concern.
+pub(crate) fn note(when: When, text: &str) {
+    let text = Manner::stderr(when).paint(Style::Faint, &visible(text));
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,47 +1,9 @@
 //! `nigh call` as a program, against a stock tonic server: output, exit codes, errors and hints.
 
-use std::io::Write as _;
-use std::process::{Output, Stdio};
-
 use serde_json::{Value, json};
 
+use crate::program::{Ran, nigh, nigh_reading};
 use crate::support::{Reflection, Stock};
-
-/// What a run of the program left behind.
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl From<Output> for Ran {
-    fn from(output: Output) -> Self {
-        Self {
-            code: output.status.code().unwrap(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-}
-
-async fn nigh_reading(input: &str, arguments: &[&str]) -> Ran {
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_nigh"))
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(input.as_bytes()).unwrap();
-    drop(stdin);
-    let ended = tokio::task::spawn_blocking(|| child.wait_with_output());
-    ended.await.unwrap().unwrap().into()
-}
-
-async fn nigh(arguments: &[&str]) -> Ran {
-    nigh_reading("", arguments).await
-}
 
 fn address(stock: &Stock) -> String {
     format!("unix:{}", stock.path().display())

@@ -2,4 +2,6 @@
 
 mod command;
 mod engine;
+mod ls;
+mod program;
 mod support;
