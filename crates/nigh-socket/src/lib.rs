@@ -1,26 +1,56 @@
 //! Unix sockets held right: addresses, bind life cycle, kernel-verified identity, policy, admission and drain.
+//!
+//! ```text
+//! bytes ─► Listener ─► Incoming ─admit(&Policy)─► Connection{Peer} ─► a protocol
+//!                         └─► Refusal (counted, logged at a bounded rate; accepting goes on)
+//! ```
+//! A [`Listener`] owns a name and gives it back; an [`Acceptor`] yields callers whatever goes wrong
+//! with one of them; a [`Policy`] decides on a [`Peer`] that the kernel vouches for; a [`Front`] does
+//! all of it for several listeners and protocols under one quota and one drain.
 
+mod accept;
 mod address;
 mod cgroup;
+mod connect;
+mod counters;
+mod drain;
 mod fact;
+mod front;
+mod guard;
+mod incoming;
 mod inherit;
 pub mod introspect;
+mod journal;
+mod limits;
 mod listener;
 mod peer;
 mod policy;
 mod process;
 mod publish;
+mod quota;
 mod stream;
 mod sys;
 mod users;
 
+pub use accept::{AcceptError, Acceptor};
 pub use address::{
     ABSTRACT_BYTES_MAX, Address, AddressError, AddressFault, HOST_BYTES_MAX, Listen,
     PATH_BYTES_MAX, Role,
 };
 pub use cgroup::Unit;
+pub use connect::{
+    Cause, ConnectError, ConnectFault, ConnectOperation, ConnectOptions, RefusedServer, connect,
+    connect_fd,
+};
+pub use counters::{Counters, Counts};
+pub use drain::Drain;
 pub use fact::{Fact, Source, Why};
+pub use front::{Drained, Front, FrontError, Protocol, Serving};
+pub use guard::Guard;
+pub use incoming::{Connection, Hold, Incoming, Refusal, Refused};
 pub use inherit::{FoundKind, InheritedError};
+pub use journal::Journal;
+pub use limits::Limits;
 pub use listener::{
     BindError, BindFault, Existing, Listener, ListenerOptions, Operation, SocketKind,
 };
@@ -32,5 +62,6 @@ pub use process::{Detail, Ids, Process, ProcessError, ProcessInfo};
 pub use publish::entry::FileKind;
 pub use publish::lock::LockError;
 pub use publish::{UnpublishError, UnpublishFault};
+pub use quota::QuotaExceeded;
 pub use stream::{Stream, UnixStream};
 pub use users::{UserError, gid_of, group_name, uid_of, user_name};

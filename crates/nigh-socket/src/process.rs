@@ -266,6 +266,21 @@ impl Process {
     }
 }
 
+impl ProcessError {
+    /// What an operator can do about it.
+    #[must_use]
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NotPermitted { .. } => Some("run as root, or as the user of that process"),
+            Self::Hidden { .. } => Some("mount /proc without hidepid="),
+            Self::OtherPidNamespace => {
+                Some("look from the namespace of that process, or from one around it")
+            }
+            _ => None,
+        }
+    }
+}
+
 impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()

@@ -95,6 +95,11 @@ pub fn gid_of(group: &str) -> Result<u32, UserError> {
     }
 }
 
+/// The effective uid of this process: whose rights it has, and what its peers see.
+pub(crate) fn effective_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// The name of a user, for display; `None` when the databases answered that nobody has this id.
 ///
 /// # Errors

@@ -1,1 +1,28 @@
-//! nigh
+//! RPC for processes that share a machine: tonic services on Unix sockets, with callers the kernel
+//! vouches for.
+//!
+//! ```text
+//! Listener ─► nigh_socket::Front (admission, quota, drain) ─► TLS? ─► wire ─► Calls (guard, deadline) ─► handler
+//! ```
+//! A [`Server`] serves unchanged tonic services to every gRPC client on the machine; a [`Channel`]
+//! goes under every generated tonic client. Handlers ask [`request.peer()`](RequestExt::peer) who called.
+
+mod channel;
+mod deadline;
+mod http2;
+mod io;
+mod limits;
+mod peer;
+mod server;
+mod tasks;
+mod tls;
+mod wire;
+
+pub use channel::{Channel, ChannelError, ChannelOptions};
+pub use limits::{Http1Limits, Http2Limits, Limits};
+pub use nigh_socket::{
+    Address, Counters, Counts, Drained, Existing, Listener, LocalPeer, Peer, Policy,
+};
+pub use peer::{RequestExt, ResponseExt};
+pub use server::{Server, ServerError};
+pub use tls::{ClientTls, ServerTls, TlsError};

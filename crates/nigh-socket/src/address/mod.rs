@@ -39,6 +39,18 @@ pub const HOST_BYTES_MAX: usize = 253;
 ///
 /// Whatever comes out of parsing and of `TryFrom` is valid; a value put together by hand is checked with
 /// [`Address::check`].
+///
+/// ```
+/// use nigh_socket::{Address, Listen};
+///
+/// let address: Address = "unix:///run/my%20app/s".parse()?;
+/// assert_eq!(address, Address::Path("/run/my app/s".into()));
+/// assert_eq!(address.to_string(), "unix:/run/my%20app/s");
+///
+/// let error = "https://example.com:443".parse::<Listen>().unwrap_err();
+/// assert!(error.to_string().ends_with("is for clients only: a server cannot listen on https:"));
+/// # Ok::<(), nigh_socket::AddressError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Address {

@@ -10,6 +10,7 @@ mod path;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -87,7 +88,8 @@ pub enum Existing {
 #[derive(Debug)]
 pub struct Listener {
     fd: OwnedFd,
-    published: Option<Published>,
+    /// Taken when the name is given back, which the server does before it stops accepting.
+    published: Mutex<Option<Published>>,
     address: Address,
     kind: SocketKind,
     is_local: bool,
@@ -95,7 +97,6 @@ pub struct Listener {
 
 impl Listener {
     /// Options to bind with; see there for the defaults.
-    #[must_use]
     pub fn options() -> ListenerOptions {
         ListenerOptions::default()
     }
@@ -140,8 +141,21 @@ impl Listener {
     ///
     /// # Errors
     /// When the path stays although it is ours. It refuses connections then, and the next start replaces it.
-    pub fn close(mut self) -> Result<(), UnpublishError> {
-        match self.published.take() {
+    pub fn close(self) -> Result<(), UnpublishError> {
+        self.unpublish()
+    }
+
+    /// Removes the path as [`close`](Self::close) does, while those who have connected already can still be accepted.
+    ///
+    /// # Errors
+    /// As for [`close`](Self::close).
+    pub(crate) fn unpublish(&self) -> Result<(), UnpublishError> {
+        let published = self
+            .published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        match published {
             Some(published) => published.unpublish(UNPUBLISH_WAIT),
             None => Ok(()),
         }
@@ -156,7 +170,7 @@ impl Listener {
     ) -> Self {
         Self {
             fd,
-            published,
+            published: Mutex::new(published),
             address,
             kind,
             is_local,
@@ -167,10 +181,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         // The socket is still open here: it pins the inode that is compared.
-        let Some(published) = self.published.take() else {
-            return;
-        };
-        if let Err(error) = published.unpublish(UNPUBLISH_WAIT) {
+        if let Err(error) = self.unpublish() {
             tracing::warn!(address = %self.address, %error, "a socket's path stays behind");
         }
     }

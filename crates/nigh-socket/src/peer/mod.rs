@@ -325,18 +325,36 @@ struct Overflow {
 }
 
 impl Overflow {
-    /// Reads them once per process; a system without `/proc` has the kernel's defaults.
+    /// What the kernel has unless told otherwise.
+    const DEFAULT: Self = Self {
+        uid: 65534,
+        gid: 65534,
+    };
+
+    /// Reads them once per process. A system without `/proc` has the defaults; a failure for another reason, as when
+    /// descriptors ran out, must not settle them, so the next peer asks again.
     fn get() -> Self {
         static IDS: OnceLock<Overflow> = OnceLock::new();
-        *IDS.get_or_init(|| {
-            let read = |path| {
-                let text = fs::read_to_string(path).ok()?;
-                text.trim().parse().ok()
-            };
-            Self {
-                uid: read("/proc/sys/kernel/overflowuid").unwrap_or(65534),
-                gid: read("/proc/sys/kernel/overflowgid").unwrap_or(65534),
+        if let Some(ids) = IDS.get() {
+            return *ids;
+        }
+        match Self::read() {
+            Ok(ids) => *IDS.get_or_init(|| ids),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                *IDS.get_or_init(|| Self::DEFAULT)
             }
+            Err(_) => Self::DEFAULT,
+        }
+    }
+
+    fn read() -> io::Result<Self> {
+        let read = |path| {
+            let text = fs::read_to_string(path)?;
+            text.trim().parse().map_err(io::Error::other)
+        };
+        Ok(Self {
+            uid: read("/proc/sys/kernel/overflowuid")?,
+            gid: read("/proc/sys/kernel/overflowgid")?,
         })
     }
 }

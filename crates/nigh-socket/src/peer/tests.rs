@@ -11,19 +11,21 @@ const OVERFLOW: Overflow = Overflow {
     gid: 65533,
 };
 
-/// A peer as the kernel would describe it, for tests of what is decided about it.
+/// A peer as the kernel would describe it, for tests of what is decided about it. `None`: the kernel does not tell.
 pub(crate) fn made_up(
     uid: u32,
     gid: u32,
-    groups: Result<Vec<u32>, Errno>,
-    label: Result<&str, Errno>,
+    groups: Option<Vec<u32>>,
+    label: Option<&str>,
 ) -> LocalPeer {
     let pid = 4242;
     LocalPeer::from_answers(
         Credentials { pid, uid, gid },
-        groups,
+        groups.ok_or(Errno::NODATA),
         Err(Errno::NOPROTOOPT),
-        label.map(|label| label.as_bytes().to_vec()),
+        label
+            .map(|label| label.as_bytes().to_vec())
+            .ok_or(Errno::NOPROTOOPT),
         OVERFLOW,
     )
 }
@@ -83,14 +85,14 @@ fn unanswered_questions_keep_their_reason() {
 
 #[test]
 fn groups_without_an_id_here_are_dropped_and_counted() {
-    let peer = made_up(1, 1, Ok(vec![4, 65533, 27, u32::MAX, 65533]), Ok("x"));
+    let peer = made_up(1, 1, Some(vec![4, 65533, 27, u32::MAX, 65533]), Some("x"));
     assert_eq!(peer.groups(), &Fact::known(vec![4, 27], Source::PeerGroups));
     assert_eq!(peer.unmapped_groups(), 3);
 }
 
 #[test]
 fn labels_lose_their_nul_and_may_be_none() {
-    let label = |text| made_up(1, 1, Ok(vec![]), Ok(text)).label().clone();
+    let label = |text| made_up(1, 1, Some(vec![]), Some(text)).label().clone();
     let known = |text: &str| Fact::known(text.as_bytes().to_vec(), Source::PeerSec);
     assert_eq!(label("a:b:c\0"), known("a:b:c"));
     assert_eq!(label("app (enforce)"), known("app (enforce)"));
@@ -101,7 +103,7 @@ fn labels_lose_their_nul_and_may_be_none() {
 
 #[test]
 fn every_peer_is_shown_in_one_line() {
-    let local = Peer::from(made_up(0, 4_000_000_001, Ok(vec![]), Ok("x")));
+    let local = Peer::from(made_up(0, 4_000_000_001, Some(vec![]), Some("x")));
     assert_eq!(local.to_string(), "uid 0 gid 4000000001 pid 4242");
     assert_eq!(
         local.with_names().to_string(),

@@ -44,6 +44,19 @@ pub const POLICY_DEPTH_MAX: usize = 32;
 /// only a definite yes admits. `any` admits unknown callers too, also over TCP and TLS; every other term is unknown for
 /// those. Uid 0 gets no exception. Ids that stand for "no id here" (-1, the overflow id 65534) match nobody, not even a
 /// process of user `nobody`.
+///
+/// ```
+/// use nigh_socket::{Peer, Policy};
+///
+/// let policy: Policy = "same-user or group:27 and not user:root".parse()?;
+/// assert_eq!(policy, Policy::same_user().or(Policy::gid(27).and(!Policy::user("root")?)));
+///
+/// // Nothing is known of a caller over TCP, so this policy cannot say yes.
+/// let verdict = policy.evaluate(&Peer::remote(([192, 0, 2, 1], 4242).into()));
+/// assert!(!verdict.admits());
+/// println!("{verdict}");
+/// # Ok::<(), nigh_socket::PolicyError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "a policy decides nothing until it is given to a listener, a client or a guard"]
 pub struct Policy(Arc<Expression>);
@@ -164,7 +177,7 @@ impl From<Expression> for Policy {
 
 impl Expression {
     fn same_user() -> Self {
-        let uid = rustix::process::geteuid().as_raw();
+        let uid = users::effective_uid();
         Self::SameUser { uid }
     }
 

@@ -17,8 +17,8 @@ pub(crate) unsafe trait StableFd: AsRawFd {}
 // SAFETY: an `OwnedFd` closes its descriptor only when dropped and never exchanges it.
 unsafe impl StableFd for OwnedFd {}
 
-// SAFETY: an `Arc` keeps its descriptor's owner alive, and shared access cannot close it.
-unsafe impl StableFd for std::sync::Arc<OwnedFd> {}
+// SAFETY: a `Listener` owns one descriptor, never exchanges it, and closes it when dropped, which the `Arc` puts off.
+unsafe impl StableFd for std::sync::Arc<crate::listener::Listener> {}
 
 /// Registers `fd` for `interest`; it is deregistered before it is closed, because `AsyncFd` owns it.
 pub(crate) fn register<T: StableFd>(fd: T, interest: Interest) -> io::Result<AsyncFd<T>> {

@@ -1,8 +1,11 @@
 //! What stands at the path already: replaced only if it is a dead server's socket, or the living one on request.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper's broken precondition is a failed test"
+)]
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -10,7 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nigh_socket::{BindFault, Existing, FileKind, Listener, SocketKind};
 use nigh_testkit::TempSocket;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
+
+use crate::servers;
 
 const ALL: [Existing; 3] = [Existing::Fail, Existing::ReplaceStale, Existing::TakeOver];
 const KINDS: [SocketKind; 3] = [
@@ -21,21 +25,6 @@ const KINDS: [SocketKind; 3] = [
 
 fn bind(path: &Path, existing: Existing) -> Result<Listener, nigh_socket::BindError> {
     Listener::options().existing(existing).bind(path)
-}
-
-/// Somebody else's socket, made without this library.
-fn foreign(path: &Path, kind: SocketKind, backlog: Option<i32>) -> OwnedFd {
-    let kind = match kind {
-        SocketKind::Stream => SocketType::STREAM,
-        SocketKind::Seqpacket => SocketType::SEQPACKET,
-        _ => SocketType::DGRAM,
-    };
-    let socket = rustix::net::socket(AddressFamily::UNIX, kind, None).unwrap();
-    rustix::net::bind(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
-    if let Some(backlog) = backlog.filter(|_| kind != SocketType::DGRAM) {
-        rustix::net::listen(&socket, backlog).unwrap();
-    }
-    socket
 }
 
 fn inode(path: &Path) -> u64 {
@@ -89,7 +78,7 @@ fn a_living_server_is_left_alone_and_not_disturbed() {
         // None: bound, and not listening yet.
         for backlog in [Some(8), None] {
             let place = TempSocket::private();
-            let server = foreign(place.path(), kind, backlog);
+            let server = servers::living(place.path(), kind, backlog);
             let before = inode(place.path());
             for existing in [Existing::Fail, Existing::ReplaceStale] {
                 let error = bind(place.path(), existing).unwrap_err();
@@ -113,7 +102,7 @@ fn a_living_server_is_left_alone_and_not_disturbed() {
 #[test]
 fn a_server_with_a_full_queue_is_alive() {
     let place = TempSocket::private();
-    let _server = foreign(place.path(), SocketKind::Stream, Some(0));
+    let _server = servers::living(place.path(), SocketKind::Stream, Some(0));
     let _queued = UnixStream::connect(place.path()).unwrap();
     let error = bind(place.path(), Existing::ReplaceStale).unwrap_err();
     assert!(matches!(error.fault(), BindFault::InUse), "{error}");
@@ -124,7 +113,7 @@ fn a_dead_servers_socket_is_replaced_unless_forbidden() {
     for kind in KINDS {
         for ours in KINDS {
             let place = TempSocket::private();
-            drop(foreign(place.path(), kind, Some(8)));
+            servers::dead(place.path(), kind);
             let error = bind(place.path(), Existing::Fail).unwrap_err();
             assert!(matches!(error.fault(), BindFault::Stale), "{error}");
             let _listener = Listener::options().kind(ours).bind(place.path()).unwrap();
@@ -219,25 +208,13 @@ fn no_connect_fails_during_take_over() {
 #[test]
 fn temporaries_of_the_dead_are_cleaned_and_nothing_else() {
     let place = TempSocket::private();
-    drop(foreign(
-        &place.join(".s.nigh-999999-0"),
-        SocketKind::Stream,
-        Some(1),
-    ));
-    drop(foreign(
-        &place.join(".s.nigh-1-7"),
-        SocketKind::Datagram,
-        None,
-    ));
+    servers::dead(&place.join(".s.nigh-999999-0"), SocketKind::Stream);
+    servers::dead(&place.join(".s.nigh-1-7"), SocketKind::Datagram);
     // The pid of a process that runs says nothing: it may be another's by now.
     let dead = format!(".s.nigh-{}-3", std::process::id());
-    drop(foreign(&place.join(dead), SocketKind::Seqpacket, None));
-    drop(foreign(
-        &place.join(".other.nigh-999999-0"),
-        SocketKind::Stream,
-        None,
-    ));
-    let _living = foreign(&place.join(".s.nigh-999998-0"), SocketKind::Stream, None);
+    servers::dead(&place.join(dead), SocketKind::Seqpacket);
+    servers::dead(&place.join(".other.nigh-999999-0"), SocketKind::Stream);
+    let _living = servers::living(&place.join(".s.nigh-999998-0"), SocketKind::Stream, None);
     fs::write(place.join(".s.nigh-999997-0"), "kept").unwrap();
     let _listener = bind(place.path(), Existing::Fail).unwrap();
     let kept = [

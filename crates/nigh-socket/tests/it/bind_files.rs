@@ -1,4 +1,8 @@
 //! The files around a socket: its owner, group and mode, its directory, its lock, and names longer than `sun_path`.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper's broken precondition is a failed test"
+)]
 
 use std::fs::{self, Permissions};
 use std::os::fd::AsRawFd;

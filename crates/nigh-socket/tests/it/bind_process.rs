@@ -1,16 +1,22 @@
 //! Binding seen from other processes: killed servers, races of starters, another user at the door, descriptors left.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper's broken precondition is a failed test"
+)]
 
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nigh_socket::{BindFault, Existing, Listener};
+use nigh_socket::{BindFault, Existing, Listener, SocketKind};
 use nigh_testkit::{Child, OpenFds, Running, TempSocket, child_variable, is_root, require_root};
 use rustix::fs::Mode;
 use rustix::net::sockopt;
+
+use crate::servers;
 
 const STARTERS: usize = 4;
 const RACES: usize = 200;
@@ -47,7 +53,7 @@ fn a_killed_server_is_followed_by_the_next() {
 
 /// Binds once per line of standard input, each time another path, and says how it went.
 #[test]
-#[ignore = "runs as a child of four_starters_have_one_winner_each_time"]
+#[ignore = "runs as a child of four_starters_have_one_winner_each_time_on_a_free_path"]
 fn starter_child() {
     let existing = match child_variable("EXISTING").as_str() {
         "Fail" => Existing::Fail,
@@ -84,7 +90,7 @@ fn race(existing: Existing) {
     for number in 0..RACES {
         let path = place.join(format!("s{number}"));
         if existing == Existing::ReplaceStale {
-            drop(UnixListener::bind(&path).unwrap());
+            servers::dead(&path, SocketKind::Stream);
         }
         for starter in &mut starters {
             let stdin = starter.child.stdin.as_mut().unwrap();
@@ -129,7 +135,8 @@ fn intruder_child() {
     let (mut tries, mut connected) = (0_u64, 0_u64);
     while !directory.join("stop").exists() {
         for entry in fs::read_dir(directory).unwrap().filter_map(Result::ok) {
-            if entry.file_name() == "open" {
+            // Nor the temporary that it is for a moment.
+            if entry.file_name().to_string_lossy().contains("open") {
                 continue;
             }
             tries += 1;

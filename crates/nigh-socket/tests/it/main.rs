@@ -4,4 +4,8 @@ mod bind;
 mod bind_existing;
 mod bind_files;
 mod bind_process;
+mod connect;
+mod identity;
+mod identity_namespaces;
 mod introspect;
+mod servers;

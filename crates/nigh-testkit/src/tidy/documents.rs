@@ -1,6 +1,6 @@
 //! The rules for documents: the changelog's form, and promises that name tests which exist.
 
-use super::rules::{Tests, split};
+use super::rules::{Tests, sources};
 use super::{File, Finding};
 
 /// Lines that a newcomer is asked to read before the first change.
@@ -23,8 +23,8 @@ const EXPECTED: [&str; 7] = [
 pub(super) fn check(files: &[File]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut tests = Tests::default();
-    for file in files.iter().filter(|file| file.has_extension(&["rs"])) {
-        tests.collect(file, &split(file));
+    for (file, lines) in sources(files) {
+        tests.collect(file, &lines);
     }
     for path in EXPECTED {
         match files.iter().find(|file| file.path == path) {
@@ -210,8 +210,10 @@ mod tests {
         let source = file("crates/a/tests/it/a.rs", "#[test]\nfn real() {}\n");
         let script = file("interop/run", "check 'unary call'\n");
         let mut tests = Tests::default();
-        tests.collect(&source, &split(&source));
         let files = [source, script];
+        for (file, lines) in sources(&files) {
+            tests.collect(file, &lines);
+        }
         let table = "| promise | tests |\n|---|---|\n| a | `real` |\n| b | `a::real`, `interop/run::unary call` |\n\
             | c | none |\n| d | `real`, `unreal` |\n| e | `interop/run::other` |\n";
         let mut findings = Vec::new();

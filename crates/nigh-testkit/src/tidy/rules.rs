@@ -13,9 +13,11 @@ const LONGER: [(&str, usize, &str); 0] = [];
 const UNSAFE_HOME: &str = "crates/nigh-socket/src/sys/";
 
 /// Files or folders that know no runtime, no clock and no socket, so that they can be tested and fuzzed by value.
-pub(super) const PURE: [&str; 8] = [
+pub(super) const PURE: [&str; 10] = [
     "crates/nigh-socket/src/address",
-    "crates/nigh-socket/src/policy",
+    "crates/nigh-socket/src/policy/eval",
+    "crates/nigh-socket/src/policy/parse",
+    "crates/nigh-socket/src/policy/print",
     "crates/nigh-socket/src/guard",
     "crates/nigh-socket/src/introspect/message",
     "crates/nigh-socket/src/publish/names",
@@ -54,14 +56,15 @@ const UNDONE: [&str; 3] = [
 pub(super) fn check(files: &[File]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut tests = Tests::default();
-    for file in files {
-        if file.has_extension(&["rs"]) {
-            let lines = split(file);
-            rust(file, &lines, &mut findings);
-            tests.collect(file, &lines);
-        } else if !file.has_extension(&["md", "json"]) {
-            undone(file, file.text.lines(), &mut findings);
-        }
+    for (file, lines) in sources(files) {
+        rust(file, &lines, &mut findings);
+        tests.collect(file, &lines);
+    }
+    for file in files
+        .iter()
+        .filter(|file| !file.has_extension(&["rs", "md", "json"]))
+    {
+        undone(file, file.text.lines(), &mut findings);
     }
     findings.extend(tests.orphans());
     for pure in PURE {
@@ -78,12 +81,47 @@ pub(super) fn check(files: &[File]) -> Vec<Finding> {
     findings
 }
 
-/// The file's lines; everything under `tests/` and `benches/` is test code.
-pub(super) fn split(file: &File) -> Vec<Line> {
+/// The Rust files and their lines. Test code is what stands under `tests/` or `benches/`, in a file that is declared
+/// `#[cfg(test)] mod NAME;`, or at the foot of its file.
+pub(super) fn sources(files: &[File]) -> Vec<(&File, Vec<Line>)> {
+    let rust = files.iter().filter(|file| file.has_extension(&["rs"]));
+    let mut sources: Vec<(&File, Vec<Line>)> = rust.map(|file| (file, split(file, &[]))).collect();
+    let declared: Vec<String> = sources
+        .iter()
+        .flat_map(|(file, lines)| test_modules(file, lines))
+        .collect();
+    for (file, lines) in &mut sources {
+        *lines = split(file, &declared);
+    }
+    sources
+}
+
+fn split(file: &File, test_modules: &[String]) -> Vec<Line> {
     let is_test = ["/tests/", "/benches/"]
         .iter()
         .any(|part| file.path.contains(part));
-    source::split(&file.text, is_test)
+    let is_declared = test_modules.iter().any(|module| {
+        let rest = file.path.strip_prefix(module.as_str());
+        rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+    });
+    source::split(&file.text, is_test || is_declared)
+}
+
+/// Paths, without `.rs`, of the modules that this file declares for tests only.
+fn test_modules(file: &File, lines: &[Line]) -> Vec<String> {
+    let stem = file.path.strip_suffix(".rs").unwrap_or(&file.path);
+    let (directory, name) = stem.rsplit_once('/').unwrap_or(("", stem));
+    let home = if matches!(name, "mod" | "lib" | "main") {
+        directory
+    } else {
+        stem
+    };
+    let pairs = lines
+        .windows(2)
+        .filter(|pair| pair[0].code.trim() == "#[cfg(test)]");
+    let names =
+        pairs.filter_map(|pair| pair[1].code.trim().strip_prefix("mod ")?.strip_suffix(';'));
+    names.map(|name| format!("{home}/{name}")).collect()
 }
 
 fn rust(file: &File, lines: &[Line], findings: &mut Vec<Finding>) {
@@ -301,7 +339,7 @@ mod tests {
             text: format!("//! A role.\n{text}"),
         };
         let mut findings = Vec::new();
-        rust(&file, &split(&file), &mut findings);
+        rust(&file, &split(&file, &[]), &mut findings);
         findings.iter().map(|finding| finding.line).collect()
     }
 
@@ -370,6 +408,25 @@ mod tests {
     }
 
     #[test]
+    fn a_module_declared_for_tests_is_test_code() {
+        let file = |path: &str, text: &str| File {
+            path: path.into(),
+            text: text.into(),
+        };
+        let files = [
+            file("a/src/lib.rs", "#[cfg(test)]\nmod tests;\nmod b;\n"),
+            file("a/src/b.rs", "#[cfg(test)]\nmod properties;\n"),
+            file("a/src/tests.rs", "x\n"),
+            file("a/src/b/properties.rs", "x\n"),
+        ];
+        let is_test: Vec<bool> = sources(&files)
+            .iter()
+            .map(|(_, lines)| lines[0].test)
+            .collect();
+        assert_eq!(is_test, [false, false, true, true]);
+    }
+
+    #[test]
     fn an_ignored_test_needs_a_parent() {
         let text = "#[tokio::test(flavor = \"x\")]\nasync fn parent() {}\n#[test]\n#[ignore = \"runs as a child of parent\"]\n\
             fn child() {}\n#[test]\n#[ignore = \"slow\"]\nfn slow() {}\nfn helper() {}\n";
@@ -378,7 +435,7 @@ mod tests {
             text: text.into(),
         };
         let mut tests = Tests::default();
-        tests.collect(&file, &split(&file));
+        tests.collect(&file, &split(&file, &[]));
         assert_eq!(tests.names, ["parent"]);
         let lines: Vec<usize> = tests.orphans().iter().map(|finding| finding.line).collect();
         assert_eq!(lines, [7]);

@@ -1,0 +1,152 @@
+//! One try to connect, and what its failure means: not yet, or never.
+//!
+//! Trap: connecting to a regular file is refused just as to a dead server's socket; waiting for it would be for nothing.
+
+use std::ffi::OsStr;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags};
+use tokio::net::TcpStream;
+
+use super::{Cause, ConnectFault, ConnectOperation};
+use crate::listener::SocketKind;
+use crate::publish::entry::FileKind;
+
+/// What `sun_path` takes, less its NUL.
+const SUN_PATH_BYTES_MAX: usize = 107;
+
+/// Why a try failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It may go better in a moment.
+    NotYet(Cause),
+    /// It will not.
+    Final(ConnectFault),
+}
+
+/// Tries a socket file.
+pub(super) fn path(path: &Path, kind: SocketKind) -> Result<OwnedFd, Failure> {
+    let refused = |error| match error {
+        Errno::NOENT => Failure::NotYet(Cause::Missing),
+        Errno::CONNREFUSED => refused(path),
+        other => common(other, kind),
+    };
+    if path.as_os_str().len() <= SUN_PATH_BYTES_MAX {
+        let address = SocketAddrUnix::new(path).map_err(refused)?;
+        return once(&address, kind).map_err(refused);
+    }
+    // What it leads through stays open until after the connect.
+    let (short, _through) = shortened(path)?;
+    let address = SocketAddrUnix::new(short).map_err(refused)?;
+    once(&address, kind).map_err(refused)
+}
+
+/// Tries an abstract name; without a server of this type there is no such name.
+pub(super) fn abstract_name(name: &[u8], kind: SocketKind) -> Result<OwnedFd, Failure> {
+    let refused = |error| match error {
+        Errno::CONNREFUSED => Failure::NotYet(Cause::Missing),
+        other => common(other, kind),
+    };
+    let address = SocketAddrUnix::new_abstract_name(name).map_err(refused)?;
+    once(&address, kind).map_err(refused)
+}
+
+/// Tries the host's addresses in turn; the last failure stands for all.
+pub(super) async fn internet(host: &str, port: u16) -> Result<TcpStream, Failure> {
+    let addresses: Vec<SocketAddr> = match tokio::net::lookup_host((host, port)).await {
+        Ok(addresses) => addresses.collect(),
+        Err(error) => return Err(Failure::Final(ConnectFault::Resolve(error))),
+    };
+    let none = io::Error::from(io::ErrorKind::NotFound);
+    let mut failure = Failure::Final(ConnectFault::Resolve(none));
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = internet_failure(error),
+        }
+    }
+    Err(failure)
+}
+
+fn internet_failure(error: io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Failure::NotYet(Cause::Refused),
+        io::ErrorKind::TimedOut => Failure::NotYet(Cause::Silent),
+        _ => Failure::Final(ConnectOperation::Connect.failed(error)),
+    }
+}
+
+fn once(address: &SocketAddrUnix, kind: SocketKind) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind.socket_type(), flags, None)?;
+    loop {
+        match rustix::net::connect(&socket, address) {
+            Ok(()) => return Ok(socket),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn common(error: Errno, kind: SocketKind) -> Failure {
+    match error {
+        Errno::AGAIN => Failure::NotYet(Cause::Busy),
+        Errno::ACCESS | Errno::PERM => Failure::Final(ConnectFault::Denied(error.into())),
+        Errno::PROTOTYPE => Failure::Final(ConnectFault::WrongKind(kind)),
+        other => Failure::Final(ConnectOperation::Connect.failed(other.into())),
+    }
+}
+
+/// Refused: by a socket that nobody serves, or by something that is no socket.
+fn refused(path: &Path) -> Failure {
+    // Follows links, as connect does.
+    match rustix::fs::stat(path).as_ref().map(FileKind::of) {
+        Ok(FileKind::Socket) => Failure::NotYet(Cause::Refused),
+        Ok(found) => Failure::Final(ConnectFault::NotASocket(found)),
+        Err(_) => Failure::NotYet(Cause::Missing),
+    }
+}
+
+/// A path that fits, and what it leads through: the directory, or for a very long name the file itself.
+fn shortened(path: &Path) -> Result<(Vec<u8>, OwnedFd), Failure> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
+        // A bare name has no parent to open; it is relative to the working directory.
+        let parent = if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        };
+        let directory = open(parent, flags | OFlags::DIRECTORY)?;
+        let short = proc_path(&directory, Some(name));
+        if short.len() <= SUN_PATH_BYTES_MAX {
+            return Ok((short, directory));
+        }
+    }
+    let file = open(path, flags)?;
+    Ok((proc_path(&file, None), file))
+}
+
+fn open(path: &Path, flags: OFlags) -> Result<OwnedFd, Failure> {
+    rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|error| match error {
+        Errno::NOENT => Failure::NotYet(Cause::Missing),
+        Errno::ACCESS => Failure::Final(ConnectFault::Denied(error.into())),
+        other => Failure::Final(ConnectOperation::Open.failed(other.into())),
+    })
+}
+
+/// `/proc/self/fd/N` or `/proc/self/fd/N/NAME`.
+fn proc_path(fd: &OwnedFd, name: Option<&OsStr>) -> Vec<u8> {
+    let mut path = format!("/proc/self/fd/{}", fd.as_raw_fd()).into_bytes();
+    if let Some(name) = name {
+        path.push(b'/');
+        path.extend_from_slice(name.as_bytes());
+    }
+    path
+}

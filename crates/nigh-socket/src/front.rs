@@ -1,0 +1,310 @@
+//! The one front of a server: every listener and protocol shares its accepting, admission, quota and drain.
+//!
+//! ```text
+//! Listener ─► Incoming ─quota─► ─policy─► Connection ─► Protocol::serve
+//!                          └──────┴─────► Refused ────► Protocol::refuse (bounded in time, bytes, number)
+//! ```
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::accept::{AcceptError, Acceptor, Ledger};
+use crate::address::Address;
+use crate::counters::Counters;
+use crate::drain::{Drain, Drainer};
+use crate::incoming::{Connection, Incoming, Refusal, Refused};
+use crate::journal::Journal;
+use crate::limits::Limits;
+use crate::listener::Listener;
+use crate::policy::Policy;
+use crate::quota::QuotaExceeded;
+
+/// What a [`Protocol`] does with one connection, to its end.
+pub type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What speaks on a listener's connections.
+///
+/// Neither method may fail: what goes wrong on one connection ends there and is logged there.
+pub trait Protocol: Send + Sync + std::fmt::Debug + 'static {
+    /// Serves an admitted caller until it leaves, or until its calls have ended after the drain began.
+    fn serve(&self, connection: Connection) -> Serving;
+
+    /// Tells a refused caller so in its own wire. It is cut off after [`Limits::refusal_time`];
+    /// the protocol reads no more than [`Limits::refusal_bytes_max`] and runs no handler.
+    fn refuse(&self, refused: Refused) -> Serving;
+}
+
+#[derive(Debug)]
+struct Door {
+    listener: Arc<Listener>,
+    policy: Policy,
+    protocol: Arc<dyn Protocol>,
+}
+
+/// Why a server ended on its own, without having been asked to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrontError {
+    /// No listener was given, so nobody could ever call.
+    #[error("serve: no listener was given")]
+    NoListener,
+    /// A listener could not be watched for callers.
+    #[error("serve on {address}: cannot watch the listener")]
+    Watch {
+        /// The listener's address as published.
+        address: Address,
+        /// What the reactor said.
+        source: io::Error,
+    },
+    /// A listener broke while serving; the others were drained.
+    #[error(transparent)]
+    Accept(#[from] AcceptError),
+}
+
+/// How a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that were still open at the deadline and were cut off.
+    pub cut_off: usize,
+}
+
+/// Accepts on any number of listeners, admits callers and hands them to protocols.
+#[derive(Debug)]
+pub struct Front {
+    doors: Vec<Door>,
+    hall: Hall,
+    drainer: Drainer,
+}
+
+/// What all doors share.
+#[derive(Debug, Clone)]
+struct Hall {
+    limits: Arc<Limits>,
+    ledger: Ledger,
+    refusals: Arc<Semaphore>,
+    drain: Drain,
+}
+
+impl Front {
+    /// A front without listeners, that counts into `counters`.
+    #[must_use]
+    pub fn new(limits: Limits, counters: Arc<Counters>) -> Self {
+        let (drainer, drain) = Drainer::new();
+        let hall = Hall {
+            ledger: Ledger::new(&limits, counters),
+            refusals: Arc::new(Semaphore::new(limits.refusals_max)),
+            limits: Arc::new(limits),
+            drain,
+        };
+        Self {
+            doors: Vec::new(),
+            hall,
+            drainer,
+        }
+    }
+
+    /// Admits callers of `listener` by `policy` and lets `protocol` serve them.
+    pub fn listen(&mut self, listener: Listener, policy: Policy, protocol: Arc<dyn Protocol>) {
+        self.doors.push(Door {
+            listener: Arc::new(listener),
+            policy,
+            protocol,
+        });
+    }
+
+    /// The live counts, readable while the server runs.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.hall.ledger.counters)
+    }
+
+    /// Where protocols log what their callers did wrong, at the rate of [`Limits::log_lines_per_second`].
+    #[must_use]
+    pub fn journal(&self) -> Arc<Journal> {
+        Arc::clone(&self.hall.ledger.journal)
+    }
+
+    /// The drain signal, for protocols that look at it per call.
+    #[must_use]
+    pub fn drain(&self) -> Drain {
+        self.hall.drain.clone()
+    }
+
+    /// The addresses of all listeners, as published.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.doors.iter().map(|door| door.listener.address())
+    }
+
+    /// Serves until `shutdown` completes, then drains: names are removed, callers in the backlog are
+    /// refused as retryable, running calls get [`Limits::drain_time`].
+    ///
+    /// # Errors
+    /// See [`FrontError`]; no caller can cause one. When one listener breaks the others are drained.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes every listener and connection at once.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Drained, FrontError> {
+        let Self {
+            doors,
+            hall,
+            drainer,
+        } = self;
+        if doors.is_empty() {
+            return Err(FrontError::NoListener);
+        }
+        let mut open = JoinSet::new();
+        for door in doors {
+            let acceptor = Acceptor::with(Arc::clone(&door.listener), hall.ledger.clone());
+            let acceptor = acceptor.map_err(|source| FrontError::Watch {
+                address: door.listener.address().clone(),
+                source,
+            })?;
+            open.spawn(door.keep(acceptor, hall.clone()));
+        }
+        let mut total = Drained { cut_off: 0 };
+        let mut failure = None;
+        tokio::select! {
+            () = shutdown => {}
+            Some(ended) = open.join_next() => note(ended, &mut total, &mut failure),
+        }
+        drainer.begin(hall.limits.drain_time);
+        while let Some(ended) = open.join_next().await {
+            note(ended, &mut total, &mut failure);
+        }
+        match failure {
+            Some(error) => Err(error.into()),
+            None => Ok(total),
+        }
+    }
+}
+
+type DoorEnd = Result<Drained, AcceptError>;
+
+fn note(
+    ended: Result<DoorEnd, tokio::task::JoinError>,
+    total: &mut Drained,
+    failure: &mut Option<AcceptError>,
+) {
+    match ended {
+        Ok(Ok(drained)) => total.cut_off += drained.cut_off,
+        Ok(Err(error)) => *failure = Some(error),
+        // A door has no code that panics, and nobody aborts it: hand a bug on instead of hiding it.
+        Err(join) if join.is_panic() => std::panic::resume_unwind(join.into_panic()),
+        Err(_) => {}
+    }
+}
+
+impl Door {
+    async fn keep(self, mut acceptor: Acceptor, mut hall: Hall) -> DoorEnd {
+        let mut guests = JoinSet::new();
+        let mut drain = hall.drain.clone();
+        let outcome = loop {
+            tokio::select! {
+                biased;
+                deadline = drain.begun() => break Ok(deadline),
+                Some(ended) = guests.join_next(), if !guests.is_empty() => hall.farewell(ended),
+                incoming = acceptor.accept() => match incoming {
+                    Ok(incoming) => self.receive(incoming, &hall, &mut guests),
+                    Err(error) => break Err(error),
+                },
+            }
+        };
+        let deadline = match outcome {
+            Ok(deadline) => deadline,
+            Err(error) => {
+                tracing::error!("{error}: {}", error.source);
+                return Err(error);
+            }
+        };
+        self.close(&mut acceptor, &hall, &mut guests);
+        drop(acceptor);
+        drop(self);
+        Ok(Drained {
+            cut_off: hall.see_off(guests, deadline).await,
+        })
+    }
+
+    /// Removes the name first, so that new callers look elsewhere, then answers those who came before.
+    fn close(&self, acceptor: &mut Acceptor, hall: &Hall, guests: &mut JoinSet<()>) {
+        if let Err(error) = self.listener.unpublish() {
+            tracing::warn!("{error}");
+        }
+        while let Some(incoming) = acceptor.accept_waiting() {
+            self.turn_away(incoming.refuse(Refusal::Draining), hall, guests);
+        }
+    }
+
+    fn receive(&self, incoming: Incoming, hall: &Hall, guests: &mut JoinSet<()>) {
+        let ticket = match hall.ledger.quota.take(incoming.peer()) {
+            Ok(ticket) => ticket,
+            Err(exceeded) => {
+                return self.turn_away(incoming.refuse(Refusal::Quota(exceeded)), hall, guests);
+            }
+        };
+        match incoming.admit(&self.policy) {
+            Ok(connection) => {
+                hall.ledger.counters.connections_admitted();
+                let connection = connection.under(hall.drain.clone(), ticket);
+                guests.spawn(self.protocol.serve(connection));
+            }
+            Err(refused) => self.turn_away(*refused, hall, guests),
+        }
+    }
+
+    fn turn_away(&self, refused: Refused, hall: &Hall, guests: &mut JoinSet<()>) {
+        let counters = &hall.ledger.counters;
+        match &refused.refusal {
+            Refusal::Policy(_) => counters.connections_refused_by_policy(),
+            Refusal::Quota(QuotaExceeded::Total { .. } | QuotaExceeded::Caller { .. }) => {
+                counters.connections_refused_by_quota();
+            }
+            Refusal::Draining => counters.connections_refused_draining(),
+        }
+        hall.ledger.journal.warn(format_args!(
+            "refused a connection on {} from {}: {}",
+            refused.listener, refused.peer, refused.refusal
+        ));
+        let Ok(place) = Arc::clone(&hall.refusals).try_acquire_owned() else {
+            counters.refusals_untold();
+            return;
+        };
+        let telling = self.protocol.refuse(refused);
+        let time = hall.limits.refusal_time;
+        guests.spawn(async move {
+            // Out of time is the expected end for a caller that never speaks.
+            let _ = tokio::time::timeout(time, telling).await;
+            drop(place);
+        });
+    }
+}
+
+impl Hall {
+    fn farewell(&mut self, ended: Result<(), tokio::task::JoinError>) {
+        if let Err(error) = ended
+            && error.is_panic()
+        {
+            tracing::error!("a connection's task panicked: {error}");
+        }
+    }
+
+    /// Waits for the connections that are left; returns how many were cut off at the deadline.
+    async fn see_off(&mut self, mut guests: JoinSet<()>, deadline: Instant) -> usize {
+        let all_left = async {
+            while let Some(ended) = guests.join_next().await {
+                self.farewell(ended);
+            }
+        };
+        if tokio::time::timeout_at(deadline, all_left).await.is_ok() {
+            return 0;
+        }
+        let left = guests.len();
+        guests.shutdown().await;
+        left
+    }
+}

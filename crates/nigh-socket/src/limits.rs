@@ -1,0 +1,45 @@
+//! The limits of accepting: how many connections, for whom, and for how long; each with its unit and reason.
+
+use std::time::Duration;
+
+/// What a [`Front`](crate::Front) allows its callers to hold, in total and each.
+///
+/// Start from `Limits::default()` and assign the fields that should differ.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Connections open at once, over all listeners. Default 1024: with one pidfd each they stay
+    /// clear of the usual hard limit of 4096 descriptors. Above it callers are refused as retryable.
+    pub connections_max: usize,
+    /// Connections open at once per kernel-verified uid (or per IP address over TCP; callers whose
+    /// uid is unknown share one allowance). Default 512, so that no single user takes all.
+    pub connections_per_uid_max: usize,
+    /// Refused callers being told so at once; further ones are closed without a word. Default 64.
+    pub refusals_max: usize,
+    /// Time in which a refused caller is told before it is cut off. Default 1 s.
+    pub refusal_time: Duration,
+    /// Bytes read from a refused caller, enough for its greeting and first headers. Default 64 KiB.
+    pub refusal_bytes_max: usize,
+    /// Time for an admitted caller to send the first bytes that name its wire. Default 5 s.
+    pub greeting_time: Duration,
+    /// Time that running calls get to finish once a drain begins. Default 30 s.
+    pub drain_time: Duration,
+    /// Log lines about refusals and accept faults per second; the rest are counted into the next
+    /// line, so that no caller can fill a disk. Default 10.
+    pub log_lines_per_second: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1024,
+            connections_per_uid_max: 512,
+            refusals_max: 64,
+            refusal_time: Duration::from_secs(1),
+            refusal_bytes_max: 64 * 1024,
+            greeting_time: Duration::from_secs(5),
+            drain_time: Duration::from_secs(30),
+            log_lines_per_second: 10,
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The byte stream a wire is served on: plain or TLS, with what was read while telling the wires apart.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use nigh_socket::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A connection's transport.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    Plain(Stream),
+    ServerTls(Box<tokio_rustls::server::TlsStream<Stream>>),
+    ClientTls(Box<tokio_rustls::client::TlsStream<Stream>>),
+}
+
+macro_rules! each {
+    ($self:expr, $stream:ident => $call:expr) => {
+        match $self {
+            Transport::Plain($stream) => $call,
+            Transport::ServerTls($stream) => $call,
+            Transport::ClientTls($stream) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        each!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        each!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        each!(self, stream => stream.is_write_vectored())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
+/// A transport whose first bytes may have been read already, and whose reading may be limited.
+#[derive(Debug)]
+pub(crate) struct Io {
+    first: Bytes,
+    transport: Transport,
+    /// Bytes that may still be read, for a caller that was refused.
+    allowance: Option<usize>,
+}
+
+impl Io {
+    pub(crate) fn new(transport: Transport, allowance: Option<usize>) -> Self {
+        Self {
+            first: Bytes::new(),
+            transport,
+            allowance,
+        }
+    }
+
+    /// Puts bytes back that were read while telling the wires apart.
+    pub(crate) fn unread(&mut self, first: Bytes) {
+        self.first = first;
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.first.is_empty() {
+            let length = self.first.len().min(buf.remaining());
+            buf.put_slice(&self.first.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
+        let Some(allowance) = self.allowance else {
+            return Pin::new(&mut self.transport).poll_read(cx, buf);
+        };
+        if allowance == 0 {
+            return Poll::Ready(Err(io::Error::other("a refused caller sent too much")));
+        }
+        // A slice of our own keeps the reader's buffer free of unsafe bookkeeping; refusals are rare.
+        let mut bounce = [0; 4096];
+        let length = allowance.min(buf.remaining()).min(bounce.len());
+        let mut limited = ReadBuf::new(&mut bounce[..length]);
+        let polled = Pin::new(&mut self.transport).poll_read(cx, &mut limited);
+        let read = limited.filled().len();
+        buf.put_slice(limited.filled());
+        self.allowance = Some(allowance - read);
+        polled
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.transport).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.transport).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.transport.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_shutdown(cx)
+    }
+}
+
+impl Io {
+    /// Answers bytes that no wire knows, in the protocol that most tools show to people.
+    pub(crate) async fn reject(&mut self) -> io::Result<()> {
+        use tokio::io::AsyncWriteExt as _;
+        const ANSWER: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\n\
+            content-length: 56\r\nconnection: close\r\n\r\n\
+            this socket speaks gRPC over HTTP/2, and plain HTTP/1.1\n";
+        self.write_all(ANSWER.as_bytes()).await?;
+        self.shutdown().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    fn pair(allowance: Option<usize>) -> (Io, nigh_socket::UnixStream) {
+        let (ours, theirs) = nigh_socket::UnixStream::pair().unwrap();
+        (
+            Io::new(Transport::Plain(Stream::Unix(ours)), allowance),
+            theirs,
+        )
+    }
+
+    #[tokio::test]
+    async fn unread_bytes_come_first() {
+        let (mut io, mut peer) = pair(None);
+        peer.write_all(b"def").await.unwrap();
+        drop(peer);
+        io.unread(Bytes::from_static(b"abc"));
+        let mut all = Vec::new();
+        io.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, b"abcdef");
+    }
+
+    #[tokio::test]
+    async fn a_refused_caller_is_read_no_further_than_its_allowance() {
+        let (mut io, mut peer) = pair(Some(5));
+        peer.write_all(b"abcdefgh").await.unwrap();
+        let mut all = [0; 5];
+        io.read_exact(&mut all).await.unwrap();
+        assert_eq!(&all, b"abcde");
+        assert!(io.read(&mut all).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn the_rejection_is_well_formed() {
+        let (mut io, mut peer) = pair(None);
+        io.reject().await.unwrap();
+        let mut text = String::new();
+        peer.read_to_string(&mut text).await.unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.contains(&format!("content-length: {}", body.len())),
+            "{head}"
+        );
+    }
+}

@@ -1,0 +1,80 @@
+//! The limits of calls, beside those of connections: each with its unit and reason.
+
+use std::time::Duration;
+
+/// What a [`Server`](crate::Server) allows each connection and call.
+///
+/// Start from `Limits::default()` and assign the fields that should differ. The size of one message
+/// is the generated service's own limit (`max_decoding_message_size`, tonic's default 4 MiB).
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Limits of accepting: connections in total and per uid, refusals, greeting and drain times.
+    pub connections: nigh_socket::Limits,
+    /// Limits of each HTTP/2 connection.
+    pub http2: Http2Limits,
+    /// Limits of each HTTP/1.1 connection.
+    pub http1: Http1Limits,
+}
+
+/// Limits of one HTTP/2 connection (RFC 9113).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Http2Limits {
+    /// Calls in flight on one connection; more wait at the client. Default 256.
+    pub concurrent_streams_max: u32,
+    /// Bytes of one call's headers, as RFC 9113 6.5.2 counts them. Default 16 KiB.
+    pub header_list_bytes_max: u32,
+    /// Bytes that one call may send ahead of its handler. Default 1 MiB.
+    pub stream_window_bytes: u32,
+    /// Bytes that one connection may send ahead of its handlers. Default 2 MiB: what an idle
+    /// handler can make the server hold.
+    pub connection_window_bytes: u32,
+    /// Bytes of one frame. Default 256 KiB: larger ones delay the other calls of the connection.
+    pub frame_bytes_max: u32,
+    /// Bytes of answers buffered for one call that its caller has not read. Default 1 MiB.
+    pub send_buffer_bytes_max: usize,
+    /// Calls that the caller cancelled before the server looked at them; above it the connection is
+    /// ended as a reset flood. Default 1024: a client that cancels 256 running calls at once is not one.
+    pub pending_resets_max: usize,
+    /// How often to ask a silent peer for a sign of life. Default never: the kernel reports the death
+    /// of a local process at once.
+    pub keepalive: Option<Duration>,
+    /// How long to wait for that sign. Default 20 s.
+    pub keepalive_timeout: Duration,
+}
+
+impl Default for Http2Limits {
+    fn default() -> Self {
+        Self {
+            concurrent_streams_max: 256,
+            header_list_bytes_max: 16 * 1024,
+            stream_window_bytes: 1024 * 1024,
+            connection_window_bytes: 2 * 1024 * 1024,
+            frame_bytes_max: 256 * 1024,
+            send_buffer_bytes_max: 1024 * 1024,
+            pending_resets_max: 1024,
+            keepalive: None,
+            keepalive_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Limits of one HTTP/1.1 connection (RFC 9112).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Http1Limits {
+    /// Bytes buffered for one request's head. Default 64 KiB.
+    pub buffer_bytes_max: usize,
+    /// Time to send one request's head; also how long an idle connection is kept. Default 30 s.
+    pub head_time: Duration,
+}
+
+impl Default for Http1Limits {
+    fn default() -> Self {
+        Self {
+            buffer_bytes_max: 64 * 1024,
+            head_time: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! How a handler learns who called: `request.peer()`.
+
+use nigh_socket::Peer;
+
+/// What a call's request knows about its caller.
+pub trait RequestExt {
+    /// Who called: the kernel's facts for a local caller, see [`Peer`].
+    ///
+    /// A service that authorises should let [`Server::guard`](crate::Server::guard) do it, before
+    /// the request is decoded.
+    ///
+    /// # Panics
+    /// When the request did not come through a [`Server`](crate::Server), which always sets it. A
+    /// unit test that calls a handler by hand inserts a `Peer` into the request's extensions.
+    fn peer(&self) -> &Peer;
+}
+
+#[expect(
+    clippy::panic,
+    reason = "an absent identity must not pass as one, and nigh always sets it"
+)]
+fn of(extensions: &http::Extensions) -> &Peer {
+    match extensions.get() {
+        Some(peer) => peer,
+        None => panic!("request.peer(): this request did not come through a nigh::Server"),
+    }
+}
+
+impl<T> RequestExt for tonic::Request<T> {
+    fn peer(&self) -> &Peer {
+        of(self.extensions())
+    }
+}
+
+impl<T> RequestExt for http::Request<T> {
+    fn peer(&self) -> &Peer {
+        of(self.extensions())
+    }
+}
+
+/// What a call's answer knows about the server that gave it.
+pub trait ResponseExt {
+    /// Who answered: for a Unix socket the process that called `listen`, by the kernel's word.
+    ///
+    /// # Panics
+    /// When the response did not come through a [`Channel`](crate::Channel), which always sets it.
+    fn peer(&self) -> &Peer;
+}
+
+impl<T> ResponseExt for tonic::Response<T> {
+    fn peer(&self) -> &Peer {
+        of(self.extensions())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "did not come through a nigh::Server")]
+    fn an_absent_identity_is_not_an_identity() {
+        tonic::Request::new(()).peer();
+    }
+}

@@ -1,0 +1,236 @@
+//! What happens to a call before and around its handler, the same on every wire.
+//!
+//! Order: draining? refused caller? known service? guard? then the handler, under its deadline, with
+//! a panic caught. Nothing of the body is decoded before the guard has said yes.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use http::{Extensions, Request, Response};
+use http_body::Body as _;
+use nigh_socket::{Counters, Drain, Guard, Journal, Peer};
+use tokio::sync::Notify;
+use tonic::Status;
+use tonic::body::Body;
+use tower::ServiceExt as _;
+use tower::util::BoxCloneSyncService;
+
+use super::answer::Dialect;
+use super::body::{WatchedBody, deadline_exceeded, handler_panicked};
+use crate::deadline;
+
+pub(crate) type Handler = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+
+/// The services of one server and what stands before them.
+pub(crate) struct Routes {
+    /// By gRPC service name, as in `/name/Method`.
+    pub(crate) services: HashMap<&'static str, Handler>,
+    /// What answers every other path.
+    pub(crate) fallback: Option<Handler>,
+    /// By path, or by `/name/*` for all methods of a service.
+    pub(crate) guard: Guard<String>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) drain: Drain,
+}
+
+/// Whether a connection's calls reach handlers.
+#[derive(Debug, Clone)]
+pub(crate) enum Standing {
+    Admitted,
+    /// Every call is answered with this status; after the first one `answered` is notified.
+    Refused {
+        status: Status,
+        answered: Arc<Notify>,
+    },
+}
+
+/// One connection's calls: a service for whichever wire carries them.
+#[derive(Clone)]
+pub(crate) struct Calls {
+    routes: Arc<Routes>,
+    peer: Peer,
+    /// What each request is given beside its peer, such as tonic's own connection information.
+    extensions: Extensions,
+    standing: Standing,
+}
+
+impl Calls {
+    pub(crate) fn new(
+        routes: Arc<Routes>,
+        peer: Peer,
+        extensions: Extensions,
+        standing: Standing,
+    ) -> Self {
+        Self {
+            routes,
+            peer,
+            extensions,
+            standing,
+        }
+    }
+
+    /// Completes when a refused caller has had its answer; never for an admitted one.
+    pub(crate) async fn answered(&self) {
+        match &self.standing {
+            Standing::Admitted => std::future::pending().await,
+            Standing::Refused { answered, .. } => answered.notified().await,
+        }
+    }
+
+    /// Answers one call. Dropping the future cancels its handler.
+    pub(crate) fn call(
+        &self,
+        request: Request<Body>,
+    ) -> impl Future<Output = Response<Body>> + Send + use<> {
+        let dialect = Dialect::of(&request);
+        let started = self.start(dialect, request);
+        async move {
+            match started {
+                Ok(call) => call.run().await,
+                Err(status) => dialect.answer(&status),
+            }
+        }
+    }
+
+    fn start(&self, dialect: Dialect, mut request: Request<Body>) -> Result<Call, Status> {
+        if let Standing::Refused { status, answered } = &self.standing {
+            answered.notify_one();
+            return Err(status.clone());
+        }
+        let counters = &self.routes.counters;
+        if self.routes.drain.has_begun() {
+            counters.calls_refused_draining();
+            return Err(draining());
+        }
+        let path = request.uri().path();
+        let handler = self.routes.find(dialect, path)?;
+        if !self.routes.guard.is_empty() {
+            self.routes.check(&self.peer, path)?;
+        }
+        let timeout = deadline::timeout(request.headers())
+            .map_err(|bad| Status::invalid_argument(bad.to_string()))?;
+        let extensions = request.extensions_mut();
+        extensions.extend(self.extensions.clone());
+        extensions.insert(self.peer.clone());
+        Ok(Call {
+            dialect,
+            handler,
+            request,
+            timeout,
+            counters: Arc::clone(counters),
+        })
+    }
+}
+
+impl Routes {
+    fn find(&self, dialect: Dialect, path: &str) -> Result<Handler, Status> {
+        let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+        if let Some((service, _)) = service
+            && let Some(handler) = self.services.get(service)
+        {
+            return Ok(handler.clone());
+        }
+        match (&self.fallback, dialect) {
+            (Some(fallback), _) => Ok(fallback.clone()),
+            (None, Dialect::Grpc) => {
+                let name = service.map_or(path, |(service, _)| service);
+                Err(Status::unimplemented(format!("no service {name:?} here")))
+            }
+            (None, Dialect::Http) => Err(Status::not_found("nothing here")),
+        }
+    }
+
+    fn check(&self, peer: &Peer, path: &str) -> Result<(), Status> {
+        let whole_service = path
+            .rsplit_once('/')
+            .map(|(service, _)| format!("{service}/*"));
+        let verdict = self
+            .guard
+            .check(peer, path)
+            .and_then(|()| match &whole_service {
+                Some(service) => self.guard.check(peer, service.as_str()),
+                None => Ok(()),
+            });
+        verdict.map_err(|verdict| {
+            self.counters.calls_refused_by_guard();
+            self.journal.warn(format_args!(
+                "refused a call of {path} from {peer}: {verdict}"
+            ));
+            Status::permission_denied("the caller may not call this method")
+        })
+    }
+}
+
+struct Call {
+    dialect: Dialect,
+    handler: Handler,
+    request: Request<Body>,
+    timeout: Option<std::time::Duration>,
+    counters: Arc<Counters>,
+}
+
+impl Call {
+    async fn run(self) -> Response<Body> {
+        let Self {
+            dialect,
+            handler,
+            request,
+            timeout,
+            counters,
+        } = self;
+        counters.calls_handled();
+        let mut deadline = timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout)));
+        let answer = AssertUnwindSafe(handler.oneshot(request)).catch_unwind();
+        let answer = match &mut deadline {
+            None => answer.await,
+            Some(deadline) => tokio::select! {
+                biased;
+                answer = answer => answer,
+                () = deadline => return dialect.answer(&deadline_exceeded()),
+            },
+        };
+        match answer {
+            Ok(Ok(response)) if response.body().is_end_stream() => response,
+            Ok(Ok(response)) => response.map(|body| {
+                let on_panic = Box::new(move || counters.handler_panics());
+                Body::new(WatchedBody::new(body, deadline, on_panic))
+            }),
+            Ok(Err(never)) => match never {},
+            Err(_) => {
+                counters.handler_panics();
+                dialect.answer(&handler_panicked())
+            }
+        }
+    }
+}
+
+/// What a caller is told that comes while the server is stopping: try again, elsewhere or later.
+pub(crate) fn draining() -> Status {
+    Status::unavailable("the server is stopping; try again")
+}
+
+/// Calls of a server whose fallback says what was called by whom, for tests of a wire.
+#[cfg(test)]
+pub(crate) fn calls_for_tests(standing: Standing) -> Calls {
+    use crate::peer::RequestExt as _;
+    let say = |request: Request<Body>| async move {
+        let text = format!("called {} by {}\n", request.uri().path(), request.peer());
+        Ok::<_, Infallible>(Response::new(Body::new(http_body_util::Full::from(text))))
+    };
+    let front = nigh_socket::Front::new(nigh_socket::Limits::default(), Arc::default());
+    let routes = Routes {
+        services: HashMap::new(),
+        fallback: Some(Handler::new(tower::service_fn(say))),
+        guard: Guard::default(),
+        counters: front.counters(),
+        journal: front.journal(),
+        drain: front.drain(),
+    };
+    let peer = Peer::remote(([127, 0, 0, 1], 9).into());
+    Calls::new(Arc::new(routes), peer, Extensions::new(), standing)
+}

@@ -1,0 +1,398 @@
+//! The server: tonic and tower services on any number of listeners, behind policies and guards.
+
+mod answer;
+mod body;
+mod calls;
+mod connect_info;
+mod protocol;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use nigh_socket::{Counters, Drained, Front, FrontError, Guard, Listener, Policy, Protocol};
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tower::Service;
+use tower::ServiceExt as _;
+use tower::util::BoxCloneSyncService;
+
+pub(crate) use calls::Calls;
+use calls::{Handler, Routes};
+#[cfg(test)]
+pub(crate) use calls::{Standing, calls_for_tests};
+use protocol::Streams;
+
+use crate::limits::Limits;
+use crate::tls::ServerTls;
+
+/// Why a server did not start, or ended on its own.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// Two services have the same gRPC name.
+    #[error("serve: two services are called {name:?}")]
+    DuplicateService {
+        /// The gRPC service name.
+        name: &'static str,
+    },
+    /// A guard names a service that is not served: a slip there would leave a method open.
+    #[error("serve: the guard of {path:?} guards nothing: no such service is served here")]
+    GuardsNothing {
+        /// The guard's path.
+        path: String,
+    },
+    /// A service that requires callers of this machine would be reachable from elsewhere.
+    #[error("serve: {service:?} is for local callers only, and {listener} is not a Unix socket")]
+    NotLocal {
+        /// The gRPC service name.
+        service: &'static str,
+        /// The listener's address as published.
+        listener: nigh_socket::Address,
+    },
+    /// The descriptors given for reflection cannot be read.
+    #[error("serve: the descriptor set given for reflection is unusable")]
+    Reflection(#[source] tonic_reflection::server::Error),
+    /// The listeners could not be served.
+    #[error(transparent)]
+    Front(#[from] FrontError),
+}
+
+impl ServerError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::GuardsNothing { .. } => {
+                Some("write the path as /package.Service/Method, or /package.Service/* for all")
+            }
+            Self::NotLocal { .. } => {
+                Some("serve it from a Server of its own, or add it with service()")
+            }
+            Self::Reflection(_) => Some("pass the bytes that prost-build wrote as descriptor set"),
+            _ => None,
+        }
+    }
+}
+
+struct Door {
+    listener: Listener,
+    policy: Option<Policy>,
+    via: Via,
+}
+
+enum Via {
+    Streams(Option<ServerTls>),
+    Other(Arc<dyn Protocol>),
+}
+
+/// Serves tonic services, and any other tower service, on Unix sockets and TCP.
+///
+/// Callers are admitted per listener by a [`Policy`] (the same user, unless said otherwise), and per
+/// method by [`guard`](Self::guard). Handlers learn who called from
+/// [`request.peer()`](crate::RequestExt::peer).
+#[derive(Default)]
+pub struct Server {
+    policy: Option<Policy>,
+    limits: Limits,
+    services: HashMap<&'static str, Handler>,
+    local_only: Vec<&'static str>,
+    duplicate: Option<&'static str>,
+    fallback: Option<Handler>,
+    guard: Guard<String>,
+    health: Option<(tonic_health::server::HealthReporter, Vec<&'static str>)>,
+    descriptors: Vec<&'static [u8]>,
+    doors: Vec<Door>,
+    counters: Option<Arc<Counters>>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("services", &self.services.keys())
+            .field("listeners", &self.doors.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// A server without services and listeners, open to the same user only.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Who may connect to listeners that have no policy of their own. Default: the same user.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// Replaces the default limits.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Serves a tonic service, or any tower service with a gRPC name.
+    #[must_use]
+    pub fn service<S>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        let handler = BoxCloneSyncService::new(service);
+        if self.services.insert(S::NAME, handler).is_some() {
+            self.duplicate = Some(S::NAME);
+        }
+        self
+    }
+
+    /// As [`service`](Self::service), for one that must never be reached from another machine:
+    /// starting it beside a listener that is not a Unix socket is an error.
+    #[must_use]
+    pub fn local_service<S>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.local_only.push(S::NAME);
+        self.service(service)
+    }
+
+    /// Answers every path that belongs to no service: an axum `Router`, for example.
+    #[must_use]
+    pub fn fallback<S, B>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let service = service.map_response(|response: Response<B>| response.map(Body::new));
+        self.fallback = Some(BoxCloneSyncService::new(service));
+        self
+    }
+
+    /// Lets only callers that `policy` admits reach `path`: `/package.Service/Method`, or
+    /// `/package.Service/*` for all methods. Several guards of one path must all admit.
+    ///
+    /// It is decided before anything of the request's body is decoded. Over plain HTTP the path is
+    /// compared as it was sent.
+    #[must_use]
+    pub fn guard(mut self, path: impl Into<String>, policy: Policy) -> Self {
+        self.guard.require(path.into(), policy);
+        self
+    }
+
+    /// Serves `grpc.health.v1.Health`: every service is SERVING, and NOT_SERVING once a drain begins.
+    #[must_use]
+    pub fn health(self) -> Self {
+        let (reporter, service) = tonic_health::server::health_reporter();
+        let mut server = self.service(service);
+        server.health = Some((reporter, Vec::new()));
+        server
+    }
+
+    /// Serves reflection (v1 and v1alpha) of an encoded `FileDescriptorSet`. May be called repeatedly.
+    #[must_use]
+    pub fn reflection(mut self, descriptors: &'static [u8]) -> Self {
+        self.descriptors.push(descriptors);
+        self
+    }
+
+    /// Listens on `listener`, for callers that the server's policy admits.
+    #[must_use]
+    pub fn listen(mut self, listener: Listener) -> Self {
+        self.doors.push(Door {
+            listener,
+            policy: None,
+            via: Via::Streams(None),
+        });
+        self
+    }
+
+    /// Listens on `listener`, for callers that `policy` admits, whatever the server's own says.
+    #[must_use]
+    pub fn listen_for(mut self, listener: Listener, policy: Policy) -> Self {
+        self.doors.push(Door {
+            listener,
+            policy: Some(policy),
+            via: Via::Streams(None),
+        });
+        self
+    }
+
+    /// Listens on `listener` with TLS: the day the service moves to another machine.
+    ///
+    /// Callers from elsewhere have no uid: only a policy with `any` admits them.
+    #[must_use]
+    pub fn listen_tls(mut self, listener: Listener, policy: Policy, tls: ServerTls) -> Self {
+        self.doors.push(Door {
+            listener,
+            policy: Some(policy),
+            via: Via::Streams(Some(tls)),
+        });
+        self
+    }
+
+    /// Lets another protocol serve `listener`, under this server's policy, quota and drain.
+    #[must_use]
+    pub fn listen_other(mut self, listener: Listener, protocol: Arc<dyn Protocol>) -> Self {
+        self.doors.push(Door {
+            listener,
+            policy: None,
+            via: Via::Other(protocol),
+        });
+        self
+    }
+
+    /// Live counts of connections and calls, to be kept before the server runs.
+    #[must_use]
+    pub fn counters(&mut self) -> Arc<Counters> {
+        Arc::clone(self.counters.get_or_insert_with(Arc::default))
+    }
+
+    /// Serves on `listener`, besides those given before, for as long as the future is polled.
+    ///
+    /// # Errors
+    /// See [`ServerError`]; no caller can cause one.
+    pub async fn serve(self, listener: Listener) -> Result<Drained, ServerError> {
+        self.listen(listener).run(std::future::pending()).await
+    }
+
+    /// Serves until `shutdown` completes, then drains: names are removed, running calls get
+    /// [`drain_time`](nigh_socket::Limits::drain_time), new ones are refused as retryable.
+    ///
+    /// # Errors
+    /// See [`ServerError`]; no caller can cause one.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes every listener and connection at once.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<Drained, ServerError> {
+        self.add_reflection()?;
+        self.check()?;
+        let health = self.open_health().await;
+        let shutdown = async move {
+            shutdown.await;
+            if let Some((reporter, names)) = health {
+                for name in names {
+                    let down = tonic_health::ServingStatus::NotServing;
+                    reporter.set_service_status(name, down).await;
+                }
+            }
+        };
+        Ok(self.into_front().run(shutdown).await?)
+    }
+
+    fn into_front(self) -> Front {
+        let mut front = Front::new(
+            self.limits.connections.clone(),
+            self.counters.unwrap_or_default(),
+        );
+        let routes = Arc::new(Routes {
+            services: self.services,
+            fallback: self.fallback,
+            guard: self.guard,
+            counters: front.counters(),
+            journal: front.journal(),
+            drain: front.drain(),
+        });
+        let limits = Arc::new(self.limits);
+        let wires: Arc<[_]> = crate::wire::all().into();
+        let usual = self.policy.unwrap_or_else(Policy::same_user);
+        for Door {
+            listener,
+            policy,
+            via,
+        } in self.doors
+        {
+            let protocol = match via {
+                Via::Other(protocol) => protocol,
+                Via::Streams(tls) => Arc::new(Streams {
+                    routes: Arc::clone(&routes),
+                    limits: Arc::clone(&limits),
+                    wires: Arc::clone(&wires),
+                    tls,
+                }),
+            };
+            front.listen(listener, policy.unwrap_or_else(|| usual.clone()), protocol);
+        }
+        front
+    }
+
+    fn check(&self) -> Result<(), ServerError> {
+        if let Some(name) = self.duplicate {
+            return Err(ServerError::DuplicateService { name });
+        }
+        for path in self.guard.methods() {
+            let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+            let known = service.is_some_and(|(name, _)| self.services.contains_key(name));
+            if !known && self.fallback.is_none() {
+                return Err(ServerError::GuardsNothing { path: path.clone() });
+            }
+        }
+        let remote = self.doors.iter().find(|door| !door.listener.is_local());
+        match (self.local_only.first(), remote) {
+            (Some(service), Some(door)) => Err(ServerError::NotLocal {
+                service,
+                listener: door.listener.address().clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn add_reflection(&mut self) -> Result<(), ServerError> {
+        if self.descriptors.is_empty() {
+            return Ok(());
+        }
+        let builder = || {
+            let mut builder = tonic_reflection::server::Builder::configure();
+            for descriptors in &self.descriptors {
+                builder = builder.register_encoded_file_descriptor_set(descriptors);
+            }
+            if self.health.is_some() {
+                let health = tonic_health::pb::FILE_DESCRIPTOR_SET;
+                builder = builder.register_encoded_file_descriptor_set(health);
+            }
+            builder
+        };
+        let v1 = builder().build_v1().map_err(ServerError::Reflection)?;
+        let v1alpha = builder().build_v1alpha().map_err(ServerError::Reflection)?;
+        *self = std::mem::take(self).service(v1).service(v1alpha);
+        Ok(())
+    }
+
+    /// Reports every service as SERVING, before the first caller can ask.
+    async fn open_health(
+        &mut self,
+    ) -> Option<(tonic_health::server::HealthReporter, Vec<&'static str>)> {
+        let (reporter, mut names) = self.health.take()?;
+        names.push("");
+        names.extend(self.services.keys());
+        for name in &names {
+            reporter
+                .set_service_status(*name, tonic_health::ServingStatus::Serving)
+                .await;
+        }
+        Some((reporter, names))
+    }
+}

@@ -1,0 +1,176 @@
+//! Serves one stream connection: TLS if the listener has it, then whichever wire the caller speaks.
+
+use std::sync::Arc;
+
+use nigh_socket::{Connection, Hold, Peer, Protocol, Refused, Serving, Stream};
+use tokio::sync::Notify;
+use tonic::Status;
+
+use super::calls::{Calls, Routes, Standing, draining};
+use super::connect_info;
+use crate::io::{Io, Transport};
+use crate::limits::Limits;
+use crate::tls::ServerTls;
+use crate::wire::{self, Session, Wire, WireError};
+
+/// The protocol of every stream listener.
+pub(crate) struct Streams {
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) wires: Arc<[Arc<dyn Wire>]>,
+    pub(crate) tls: Option<ServerTls>,
+}
+
+impl std::fmt::Debug for Streams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Streams").finish_non_exhaustive()
+    }
+}
+
+/// One caller, admitted or not.
+struct Caller {
+    stream: Stream,
+    peer: Peer,
+    listener: Arc<nigh_socket::Address>,
+    standing: Standing,
+    hold: Option<Hold>,
+}
+
+impl Protocol for Streams {
+    fn serve(&self, connection: Connection) -> Serving {
+        let (stream, peer, listener, hold) = connection.into_parts();
+        let standing = Standing::Admitted;
+        self.spawnable(Caller {
+            stream,
+            peer,
+            listener,
+            standing,
+            hold: Some(hold),
+        })
+    }
+
+    fn refuse(&self, refused: Refused) -> Serving {
+        let Refused {
+            stream,
+            peer,
+            listener,
+            refusal,
+        } = refused;
+        let status = match &refusal {
+            nigh_socket::Refusal::Draining => draining(),
+            other if other.is_retryable() => {
+                Status::unavailable("the server has no connection to spare; try again")
+            }
+            _ => Status::permission_denied("the caller may not use this socket"),
+        };
+        let standing = Standing::Refused {
+            status,
+            answered: Arc::new(Notify::new()),
+        };
+        self.spawnable(Caller {
+            stream,
+            peer,
+            listener,
+            standing,
+            hold: None,
+        })
+    }
+}
+
+impl Streams {
+    fn spawnable(&self, caller: Caller) -> Serving {
+        let routes = Arc::clone(&self.routes);
+        let limits = Arc::clone(&self.limits);
+        let wires = Arc::clone(&self.wires);
+        let tls = self.tls.clone();
+        Box::pin(async move {
+            let (peer, listener) = (caller.peer.clone(), Arc::clone(&caller.listener));
+            let journal = Arc::clone(&routes.journal);
+            match serve(caller, routes, limits, &wires, tls).await {
+                Ok(()) => {}
+                // Callers that vanish are everyday life; callers that speak in tongues are not.
+                Err(error @ (WireError::Io(_) | WireError::Http(_))) => {
+                    tracing::debug!("connection of {peer} on {listener}: {error}");
+                }
+                Err(error) => {
+                    journal.warn(format_args!("connection of {peer} on {listener}: {error}"));
+                }
+            }
+        })
+    }
+}
+
+async fn serve(
+    caller: Caller,
+    routes: Arc<Routes>,
+    limits: Arc<Limits>,
+    wires: &[Arc<dyn Wire>],
+    tls: Option<ServerTls>,
+) -> Result<(), WireError> {
+    let Caller {
+        stream,
+        mut peer,
+        listener,
+        standing,
+        hold,
+    } = caller;
+    let extensions = connect_info::of(&stream, &listener);
+    let greeting_time = limits.connections.greeting_time;
+    let transport = match tls {
+        None => Transport::Plain(stream),
+        Some(tls) => {
+            let handshake = tokio::time::timeout(greeting_time, tls.accept(stream));
+            let stream = handshake
+                .await
+                .map_err(|_| WireError::Silent(greeting_time))??;
+            if let Peer::Remote(remote) = &peer {
+                peer = Peer::tls(remote.address(), crate::tls::certificate(&stream));
+            }
+            Transport::ServerTls(Box::new(stream))
+        }
+    };
+    let refused = matches!(standing, Standing::Refused { .. });
+    let allowance = refused.then_some(limits.connections.refusal_bytes_max);
+    let mut io = Io::new(transport, allowance);
+    let drain = hold.as_ref().and_then(Hold::drain);
+    let calls = Calls::new(routes, peer, extensions, standing);
+    let Some(wire) = begin(&mut io, wires, &limits, drain.clone()).await? else {
+        return Ok(());
+    };
+    tracing::trace!(wire = wire.name(), "connection on {listener}");
+    let served = wire
+        .serve(
+            io,
+            Session {
+                calls,
+                limits,
+                drain,
+            },
+        )
+        .await;
+    // The quota is charged until the last byte is out.
+    drop(hold);
+    served
+}
+
+/// Finds the wire; a caller that has not spoken when the server drains is let go.
+async fn begin(
+    io: &mut Io,
+    wires: &[Arc<dyn Wire>],
+    limits: &Limits,
+    drain: Option<nigh_socket::Drain>,
+) -> Result<Option<Arc<dyn Wire>>, WireError> {
+    let recognised = wire::recognise(io, wires, limits.connections.greeting_time);
+    let found = match drain {
+        None => recognised.await,
+        Some(mut drain) => tokio::select! {
+            biased;
+            found = recognised => found,
+            _ = drain.begun() => Ok(None),
+        },
+    };
+    if matches!(found, Err(WireError::Unrecognised)) {
+        io.reject().await?;
+    }
+    found
+}

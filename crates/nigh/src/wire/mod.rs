@@ -1,0 +1,125 @@
+//! The wires a stream listener speaks, told apart by their first bytes; all drive the same calls.
+//!
+//! A wire is one module behind [`Wire`]; to add one, implement it and put it into [`all`].
+
+mod http1;
+mod http2;
+#[cfg(test)]
+mod toy;
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use nigh_socket::Drain;
+use tokio::io::AsyncReadExt as _;
+
+use crate::io::Io;
+use crate::limits::Limits;
+use crate::server::Calls;
+
+/// Bytes that suffice to tell all wires apart: the HTTP/2 preface is the longest.
+pub(crate) const GREETING_BYTES_MAX: usize = 24;
+
+/// What a wire makes of the first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claim {
+    Mine,
+    NotMine,
+    /// Too few bytes to tell.
+    Undecided,
+}
+
+/// What a connection is served with.
+pub(crate) struct Session {
+    pub(crate) calls: Calls,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) drain: Option<Drain>,
+}
+
+impl Session {
+    /// Completes when the connection should take no further calls: the server drains, or a refused
+    /// caller has been told.
+    pub(crate) async fn ending(&self) {
+        let drain = self.drain.clone();
+        let drained = async move {
+            match drain {
+                Some(mut drain) => drop(drain.begun().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = drained => {}
+            () = self.calls.answered() => {}
+        }
+    }
+}
+
+/// Why a connection ended early. It concerns nobody but its peer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WireError {
+    #[error("the connection broke: {0}")]
+    Io(#[from] io::Error),
+    #[error("http: {0}")]
+    Http(#[from] hyper::Error),
+    #[error("no wire known here begins like that")]
+    Unrecognised,
+    #[error("said nothing recognisable for {} ms", .0.as_millis())]
+    Silent(Duration),
+}
+
+pub(crate) type Served = Pin<Box<dyn Future<Output = Result<(), WireError>> + Send>>;
+
+/// A way to carry calls over a byte stream.
+pub(crate) trait Wire: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn claim(&self, first: &[u8]) -> Claim;
+    /// Serves one connection to its end, gracefully once [`Session::ending`] completes.
+    fn serve(&self, io: Io, session: Session) -> Served;
+}
+
+/// The wires of every server, in the order in which they are asked.
+pub(crate) fn all() -> Vec<Arc<dyn Wire>> {
+    vec![Arc::new(http2::Http2), Arc::new(http1::Http1)]
+}
+
+/// Reads until one wire claims the stream; what was read is put back. `None`: the peer left first.
+pub(crate) async fn recognise(
+    io: &mut Io,
+    wires: &[Arc<dyn Wire>],
+    time: Duration,
+) -> Result<Option<Arc<dyn Wire>>, WireError> {
+    let mut first = BytesMut::with_capacity(GREETING_BYTES_MAX);
+    let reading = async {
+        loop {
+            let read = io.read_buf(&mut first).await?;
+            if read == 0 {
+                return if first.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(WireError::Unrecognised)
+                };
+            }
+            let mut undecided = false;
+            for wire in wires {
+                match wire.claim(&first) {
+                    Claim::Mine => return Ok(Some(Arc::clone(wire))),
+                    Claim::Undecided => undecided = true,
+                    Claim::NotMine => {}
+                }
+            }
+            if !undecided || first.len() >= GREETING_BYTES_MAX {
+                return Err(WireError::Unrecognised);
+            }
+        }
+    };
+    let found = match tokio::time::timeout(time, reading).await {
+        Ok(found) => found,
+        Err(_) => Err(WireError::Silent(time)),
+    };
+    io.unread(first.freeze());
+    found
+}

@@ -1,0 +1,71 @@
+//! Stopping: running calls finish, new ones are told to try again, the name is gone.
+
+use std::time::Duration;
+
+use tonic::Code;
+
+use crate::common::{Served, payload};
+
+#[tokio::test]
+async fn drain_finishes_running_calls_and_refuses_new_ones_as_retryable() {
+    let mut served = Served::plain();
+    let client = served.impatient_client().await;
+    let mut running = client.clone();
+    let held = tokio::spawn(async move { running.hold(payload("kept")).await });
+    served.service.started(1).await;
+    served.begin_stop();
+    // The name goes first: from then on the drain has certainly begun.
+    while served.socket.path().exists() {
+        tokio::task::yield_now().await;
+    }
+    let status = client.clone().echo(payload("late")).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert_eq!(
+        served.service.runs().started,
+        1,
+        "the late call reached no handler"
+    );
+    served.service.release();
+    assert_eq!(held.await.unwrap().unwrap().into_inner().data, b"kept");
+    assert_eq!(served.stopped().await.cut_off, 0);
+}
+
+#[tokio::test]
+async fn what_outlasts_the_drain_is_cut_off_and_counted() {
+    let mut served = Served::with(|server| {
+        let mut limits = nigh::Limits::default();
+        limits.connections.drain_time = Duration::from_millis(20);
+        server.limits(limits)
+    });
+    let mut client = served.client().await;
+    let held = tokio::spawn(async move { client.hold(payload("")).await });
+    served.service.started(1).await;
+    let service = served.service.clone();
+    served.begin_stop();
+    assert_eq!(served.stopped().await.cut_off, 1);
+    service.ended(1).await;
+    assert_eq!(held.await.unwrap().unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn health_says_not_serving_before_the_drain() {
+    let mut served = Served::with(nigh::Server::health);
+    let channel = nigh::Channel::connect(served.address()).await.unwrap();
+    let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
+    let request = tonic_health::pb::HealthCheckRequest {
+        service: String::new(),
+    };
+    let mut watch = health.watch(request).await.unwrap().into_inner();
+    use tonic_health::pb::health_check_response::ServingStatus;
+    assert_eq!(
+        watch.message().await.unwrap().unwrap().status(),
+        ServingStatus::Serving
+    );
+    served.begin_stop();
+    assert_eq!(
+        watch.message().await.unwrap().unwrap().status(),
+        ServingStatus::NotServing
+    );
+    drop(watch);
+    served.stopped().await;
+}

@@ -1,0 +1,20 @@
+//! Integration tests of nigh, one binary: real sockets, the test service, nigh's and tonic's own clients.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "in a test a broken precondition is a failed test"
+)]
+
+mod calls;
+mod common;
+mod drain;
+mod http1;
+mod identity;
+mod limits;
+mod log;
+mod panics;
+mod reconnect;
+mod refusal;
+mod start;
+mod tls;
