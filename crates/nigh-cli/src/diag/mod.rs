@@ -1,6 +1,6 @@
 //! `nigh.diag.v1.Diag`: the service of `nigh serve`, on which every kind of call can be tried.
 
-mod caller;
+pub(crate) mod caller;
 mod counters;
 mod service;
 

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use nigh_socket::Peer;
 use tonic::metadata::{KeyAndValueRef, MetadataMap};
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Code, Extensions, Request, Response, Status, Streaming};
 
 use super::caller;
 use super::counters::{Counters, Running};
@@ -49,9 +50,9 @@ impl diag_server::Diag for Diag {
         request: Request<WhoAmIRequest>,
     ) -> Result<Response<WhoAmIReply>, Status> {
         let running = self.counters.enter("WhoAmI");
-        let reply = caller::describe(request.extensions());
+        let reply = who(request.extensions()).await;
         running.finish();
-        Ok(with_echo(request.metadata(), reply))
+        Ok(with_echo(request.metadata(), reply?))
     }
 
     async fn echo(&self, request: Request<EchoRequest>) -> Result<Response<EchoReply>, Status> {
@@ -172,6 +173,17 @@ impl diag_server::Diag for Diag {
         self.counters.enter("Counters").finish();
         Ok(with_echo(request.metadata(), self.counters.read()))
     }
+}
+
+/// Describes the caller of a request by what the server put into its extensions.
+async fn who(extensions: &Extensions) -> Result<WhoAmIReply, Status> {
+    // A stock tonic server has no `Peer`; nigh's always has.
+    let Some(peer) = extensions.get::<Peer>().cloned() else {
+        return Ok(WhoAmIReply::default());
+    };
+    tokio::task::spawn_blocking(move || caller::describe(&peer))
+        .await
+        .map_err(|_| Status::internal("the caller could not be described"))
 }
 
 /// A failure that the handler itself decided on.
