@@ -91,9 +91,12 @@ pub struct ServeArgs {
     /// Take the address over from a server that listens there.
     #[arg(long)]
     pub replace: bool,
-    /// Time that running calls get after SIGINT or SIGTERM.
+    /// Time that running calls get after SIGINT or SIGTERM; a second one cuts them off.
     #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "10s")]
     pub drain: Duration,
+    /// Stop when standard input ends, too: a child server does not outlive its parent.
+    #[arg(long)]
+    pub until_eof: bool,
     /// Print one JSON object per listener.
     #[arg(long)]
     pub json: bool,
@@ -132,7 +135,7 @@ pub struct CallArgs {
     #[arg(value_name = "PACKAGE.SERVICE/METHOD")]
     pub target: Option<Target>,
     /// The request: JSON, a file, or standard input. Without it, one empty message or an empty stream.
-    #[arg(value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+    #[arg(value_name = "JSON|@FILE|-")]
     pub input: Option<String>,
     /// Where methods are described.
     #[command(flatten)]

@@ -3,13 +3,18 @@
 use std::error::Error;
 use std::io;
 
+use nigh::{ChannelError, ServerError};
 use nigh_socket::introspect::IntrospectError;
+use nigh_socket::{BindError, BindFault, ConnectError};
 use tonic::{Code, Status};
 
 use crate::call::exchange::ExchangeError;
 use crate::call::metadata::MetadataError;
 use crate::call::request::RequestError;
 use crate::call::schema::SchemaError;
+use crate::call::status::describe;
+use crate::commands::demo::DemoError;
+use crate::commands::serve::NotServed;
 use crate::output::visible;
 
 /// A command that did not do what was asked.
@@ -25,9 +30,24 @@ pub enum Failure {
     /// The method or its types cannot be found.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    /// There is no gRPC server at the address.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
     /// Nobody answers at the address.
-    #[error("cannot connect: {0}")]
-    Connect(#[source] crate::connect::ConnectFailure),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A server did not start, or ended on its own.
+    #[error(transparent)]
+    Serve(#[from] ServerError),
+    /// A listener's role is not served.
+    #[error(transparent)]
+    NotServed(#[from] NotServed),
+    /// The demonstration could not be set up.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
     /// The server answered with a failure.
     #[error("{}", describe(.0))]
     Status(Box<Status>),
@@ -37,6 +57,12 @@ pub enum Failure {
     /// Standard output is gone or full.
     #[error("cannot write the output")]
     Output(#[from] io::Error),
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self::Status(Box::new(status))
+    }
 }
 
 impl From<ExchangeError> for Failure {
@@ -52,13 +78,13 @@ impl Failure {
     /// The exit code: 1 in general, 2 usage, 3 cannot connect, 16 + gRPC status code.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Metadata(_) | Self::Request(_) => 2,
+            Self::Metadata(_) | Self::Request(_) | Self::NotServed(_) => 2,
             Self::Schema(SchemaError::Reflection(status)) | Self::Status(status) => {
                 status_exit_code(status.code())
             }
             Self::Schema(_) => 2,
-            Self::Connect(_) => 3,
-            Self::Introspect(_) | Self::Output(_) => 1,
+            Self::Channel(_) | Self::Connect(_) => 3,
+            _ => 1,
         }
     }
 
@@ -71,7 +97,14 @@ impl Failure {
                 status_hint(status.code()).map(Into::into)
             }
             Self::Schema(error) => error.hint(),
-            Self::Connect(error) => error.hint(),
+            Self::Channel(error) => error.hint(),
+            Self::Connect(error) => error.hint().map(Into::into),
+            Self::Bind(error) if matches!(error.fault(), BindFault::InUse) => {
+                Some("stop it, or take the address over from it with --replace".into())
+            }
+            Self::Bind(error) => error.hint().map(Into::into),
+            Self::Serve(error) => error.hint().map(Into::into),
+            Self::NotServed(_) | Self::Demo(_) => None,
             Self::Introspect(error) => error.hint().map(Into::into),
             Self::Output(_) => None,
         }
@@ -97,13 +130,6 @@ impl Failure {
     }
 }
 
-fn describe(status: &Status) -> String {
-    match status.message() {
-        "" => code_name(status.code()).to_owned(),
-        message => format!("{}: {message}", code_name(status.code())),
-    }
-}
-
 fn status_exit_code(code: Code) -> u8 {
     // Codes run from 0 to 16.
     16 + u8::try_from(i32::from(code)).unwrap_or(2)
@@ -119,29 +145,6 @@ fn status_hint(code: Code) -> Option<&'static str> {
         }
         _ => return None,
     })
-}
-
-/// The name that gRPC's documents give a code.
-pub(crate) fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ mod duration;
 mod error;
 pub mod output;
 
-pub use connect::ConnectFailure;
+pub use commands::demo::DemoError;
+pub use commands::serve::NotServed;
 pub use error::Failure;
 
 use std::error::Error as _;
@@ -24,6 +25,10 @@ use nigh_socket::{AddressError, PolicyError};
 
 use cli::{Cli, Command};
 use output::{Manner, Style, When};
+use tracing_subscriber::EnvFilter;
+
+/// Environment variable with what to log, in the form of `RUST_LOG`; warnings without it.
+pub(crate) const LOG_VARIABLE: &str = "NIGH_LOG";
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
@@ -42,7 +47,20 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Sends what the libraries have to say to standard error.
+fn start_log(when: When) {
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("warn"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(Manner::stderr(when).has_colour())
+        .with_writer(io::stderr);
+    // A log that somebody else has set up is as good.
+    let _ = log.try_init();
+}
+
 fn run(command: Command, when: When) -> Result<(), Failure> {
+    start_log(when);
     match command {
         Command::Completions { shell } => return commands::manual::completions(shell),
         Command::Man { dir } => return commands::manual::man(dir.as_deref()),
@@ -54,8 +72,11 @@ fn run(command: Command, when: When) -> Result<(), Failure> {
         .build()?;
     let outcome = runtime.block_on(async {
         match command {
+            Command::Serve(args) => commands::serve::run(args, when).await,
             Command::Call(args) => commands::call::run(args, when).await,
-            _ => Ok(()),
+            Command::Who(args) => commands::who::run(args, when).await,
+            Command::Demo(args) => commands::demo::run(args, when).await,
+            Command::Ls(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
         }
     });
     // Whatever still runs in the background has nobody left to serve.

@@ -70,6 +70,11 @@ impl Manner {
         Self { colour, terminal }
     }
 
+    /// Whether to colour.
+    pub(crate) fn has_colour(self) -> bool {
+        self.colour
+    }
+
     /// Whether a person is looking.
     pub(crate) fn is_terminal(self) -> bool {
         self.terminal

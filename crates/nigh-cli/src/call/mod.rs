@@ -9,6 +9,7 @@ pub mod metadata;
 mod near;
 pub mod request;
 pub mod schema;
+pub(crate) mod status;
 
 pub use exchange::{Exchange, Outcome, Sink};
 

@@ -9,11 +9,12 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
 use crate::call::schema::{self, Found, SchemaError};
+use crate::call::status::code_name;
 use crate::call::{Caller, Exchange, Outcome, Sink, metadata};
 use crate::cli::CallArgs;
 use crate::connect;
 use crate::duration;
-use crate::error::{Failure, code_name};
+use crate::error::Failure;
 use crate::output::{self, Manner, Style, When};
 
 /// Runs `nigh call`.

@@ -101,101 +101,67 @@ async fn json_stays_json_when_the_fault_is_here() {
     }
 }
 
+/// Arguments separated by `|` with `$S` for the server and `$E` for its Echo; exit code; what the error and the hint say.
+const FAULTS: &[(&str, i32, &str, &str)] = &[
+    ("ftp:x", 2, "ftp:x", "unix:PATH"),
+    ("unix:/nonexistent/s", 3, "/nonexistent/s", "address"),
+    ("$S|a.S", 2, "no service `a.S`", "services on offer"),
+    (
+        "$S|nigh.diag.v1.Diag/Ecko",
+        2,
+        "no method `Ecko`",
+        "did you mean Echo?",
+    ),
+    ("$E|{", 2, "not JSON", ""),
+    (
+        "$E|{\"txet\": 1}",
+        2,
+        "txet: nigh.diag.v1.EchoRequest has no such field",
+        "did you mean text?",
+    ),
+    (
+        "$E|{\"replyBytes\": \"x\"}",
+        2,
+        "replyBytes: expected an integer of 32 bits, not negative, got \"x\"",
+        "",
+    ),
+    ("$E|{}|-H|te: x", 2, "belongs to gRPC", ""),
+    ("$E|{} {}", 2, "takes one message", ""),
+    (
+        "$E|--max-reply|10|{\"replyBytes\": 100}",
+        27,
+        "OUT_OF_RANGE",
+        "--max-reply",
+    ),
+    (
+        "$S|nigh.diag.v1.Diag/Sleep|{\"duration\": \"60s\"}|--deadline|30ms",
+        20,
+        "DEADLINE_EXCEEDED",
+        "--deadline",
+    ),
+    ("$E|--proto|/nonexistent.proto", 2, "/nonexistent.proto", ""),
+];
+
 #[tokio::test]
 async fn exit_codes_tell_whose_fault_it_is() {
     let stock = Stock::start(Reflection::V1);
-    let server = address(&stock);
-    let echo = format!("{DIAG}/Echo");
-    for (arguments, code, error, hint) in [
-        (&["call", "ftp:x"][..], 2, "ftp:x", "unix:PATH"),
-        (&["call", "unix:/nonexistent/s"], 3, "/nonexistent/s", ""),
-        (
-            &["call", &server, "a.S"],
-            2,
-            "no service `a.S`",
-            "services on offer",
-        ),
-        (
-            &["call", &server, "nigh.diag.v1.Diag/Ecko"],
-            2,
-            "no method `Ecko`",
-            "did you mean Echo?",
-        ),
-        (&["call", &server, &echo, "{"], 2, "not JSON", ""),
-        (
-            &["call", &server, &echo, r#"{"txet": "x"}"#],
-            2,
-            "txet: nigh.diag.v1.EchoRequest has no such field",
-            "did you mean text?",
-        ),
-        (
-            &["call", &server, &echo, r#"{"replyBytes": "x"}"#],
-            2,
-            r#"replyBytes: expected an integer of 32 bits, not negative, got "x""#,
-            "",
-        ),
-        (
-            &["call", &server, &echo, "{}", "-H", "te: x"],
-            2,
-            "belongs to gRPC",
-            "",
-        ),
-        (
-            &["call", &server, &echo, "{} {}"],
-            2,
-            "takes one message",
-            "",
-        ),
-        (
-            &[
-                "call",
-                &server,
-                &echo,
-                "--max-reply",
-                "10",
-                r#"{"replyBytes": 100}"#,
-            ],
-            27,
-            "OUT_OF_RANGE",
-            "--max-reply",
-        ),
-        (
-            &[
-                "call",
-                &server,
-                "nigh.diag.v1.Diag/Sleep",
-                r#"{"duration": "60s"}"#,
-                "--deadline",
-                "30ms",
-            ],
-            20,
-            "DEADLINE_EXCEEDED",
-            "--deadline",
-        ),
-        (
-            &["call", &server, &echo, "--proto", "/nonexistent.proto"],
-            2,
-            "/nonexistent.proto",
-            "",
-        ),
-    ] {
-        let ran = nigh(arguments).await;
-        assert_eq!(ran.code, code, "{arguments:?}: {}", ran.stderr);
-        assert!(
-            ran.stderr.starts_with("error: "),
-            "{arguments:?}: {}",
-            ran.stderr
-        );
-        assert!(ran.stderr.contains(error), "{arguments:?}: {}", ran.stderr);
+    let echo = format!("$S|{DIAG}/Echo");
+    for (line, code, error, hint) in FAULTS {
+        let line = line.replace("$E", &echo).replace("$S", &address(&stock));
+        let arguments: Vec<&str> = ["call"].into_iter().chain(line.split('|')).collect();
+        let Ran {
+            code: got,
+            stdout,
+            stderr,
+        } = nigh(&arguments).await;
+        assert_eq!(got, *code, "{line}: {stderr}");
+        assert!(stderr.starts_with("error: "), "{line}: {stderr}");
+        assert!(stderr.contains(error), "{line}: {stderr}");
         if !hint.is_empty() {
-            let line = ran.stderr.lines().find(|line| line.starts_with("hint: "));
-            assert!(
-                line.unwrap().contains(hint),
-                "{arguments:?}: {}",
-                ran.stderr
-            );
+            let given = stderr.lines().find(|line| line.starts_with("hint: "));
+            assert!(given.unwrap().contains(hint), "{line}: {stderr}");
         }
-        assert_eq!(ran.stdout, "", "{arguments:?}");
+        assert_eq!(stdout, "", "{line}");
     }
 }
 

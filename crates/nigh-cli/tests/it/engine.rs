@@ -1,4 +1,9 @@
 //! The call engine against a stock tonic server: descriptors from everywhere, all four kinds, how calls fail.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper's broken precondition is a failed test"
+)]
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;

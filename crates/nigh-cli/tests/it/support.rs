@@ -1,4 +1,8 @@
 //! A stock tonic server with the diagnostic service on a Unix socket, and stock channels to it.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper's broken precondition is a failed test"
+)]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

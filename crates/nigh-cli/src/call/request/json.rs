@@ -113,98 +113,100 @@ mod tests {
         messages(&descriptor(), text.as_bytes()).next().unwrap()
     }
 
+    const MISFITS: &[(&str, &str)] = &[
+        (
+            r#"{"payload": {"size": "x"}}"#,
+            r#"payload.size: expected an integer of 32 bits, not negative, got "x""#,
+        ),
+        (
+            r#"{"payload": {"size": -1}}"#,
+            "payload.size: expected an integer of 32 bits, not negative, got -1",
+        ),
+        (
+            r#"{"payload": {"size": 4294967296}}"#,
+            "payload.size: expected an integer of 32 bits, not negative, got 4294967296",
+        ),
+        (
+            r#"{"payload": {"size": 1.5}}"#,
+            "payload.size: expected an integer of 32 bits, not negative, got 1.5",
+        ),
+        (
+            r#"{"payload": {"siz": 1}}"#,
+            "payload.siz: t.Payload has no such field",
+        ),
+        (r#"{"payload": 3}"#, "payload: expected an object, got 3"),
+        (
+            r#"{"payload": {"data": "*"}}"#,
+            r#"payload.data: expected a string of base64, got "*""#,
+        ),
+        (
+            r#"{"payload": {"long_list": ["1", 2, true]}}"#,
+            "payload.long_list[2]: expected an integer of 64 bits, got true",
+        ),
+        (r#"{"payloads": {}}"#, "payloads: expected a list, got {}"),
+        (
+            r#"{"payloads": [{}, {"size": []}]}"#,
+            "payloads[1].size: expected an integer of 32 bits, not negative, got []",
+        ),
+        (
+            r#"{"payloads": [{}, null]}"#,
+            "payloads[1]: expected an object, got null",
+        ),
+        (
+            r#"{"byName": {"a b": {"size": {"b": 1}}}}"#,
+            r#"byName["a b"].size: expected an integer of 32 bits, not negative, got an object"#,
+        ),
+        (
+            r#"{"byNumber": {"1x": true}}"#,
+            r#"byNumber["1x"]: expected a key that is an integer of the field's range, got "1x""#,
+        ),
+        (
+            r#"{"byNumber": {"1": 1}}"#,
+            r#"byNumber["1"]: expected true or false, got 1"#,
+        ),
+        (
+            r#"{"colour": "REDD"}"#,
+            r#"colour: t.Colour has no value "REDD""#,
+        ),
+        (
+            r#"{"colour": {}}"#,
+            "colour: expected the name or the number of an enum value, got {}",
+        ),
+        (
+            r#"{"left": "a", "right": "b"}"#,
+            "left: `choice` can hold one field, and has `right` already",
+        ),
+        (
+            r#"{"pause": 1}"#,
+            r#"pause: expected a duration such as "1.5s", got 1"#,
+        ),
+        (
+            r#"{"maybe": "x"}"#,
+            r#"maybe: expected an integer of 32 bits, got "x""#,
+        ),
+        (r#"{"any": 1}"#, "any: expected an object, got 1"),
+        (
+            r#"{"real": 1e300}"#,
+            r#"real: expected a number, "NaN", "Infinity" or "-Infinity", got 1e+300"#,
+        ),
+        (
+            r#"{"flag": "yes"}"#,
+            r#"flag: expected true or false, got "yes""#,
+        ),
+        (r#"{"left": 1}"#, "left: expected a string, got 1"),
+        (
+            r#"{"huge": 18446744073709551616}"#,
+            "huge: expected an integer of 64 bits, not negative, got 1.8446744073709552e+19",
+        ),
+        ("[]", "the message: expected an object, got []"),
+    ];
+
     #[test]
     fn an_error_names_the_field() {
-        for (text, expected) in [
-            (
-                r#"{"payload": {"size": "x"}}"#,
-                r#"payload.size: expected an integer of 32 bits, not negative, got "x""#,
-            ),
-            (
-                r#"{"payload": {"size": -1}}"#,
-                "payload.size: expected an integer of 32 bits, not negative, got -1",
-            ),
-            (
-                r#"{"payload": {"size": 4294967296}}"#,
-                "payload.size: expected an integer of 32 bits, not negative, got 4294967296",
-            ),
-            (
-                r#"{"payload": {"size": 1.5}}"#,
-                "payload.size: expected an integer of 32 bits, not negative, got 1.5",
-            ),
-            (
-                r#"{"payload": {"siz": 1}}"#,
-                "payload.siz: t.Payload has no such field",
-            ),
-            (r#"{"payload": 3}"#, "payload: expected an object, got 3"),
-            (
-                r#"{"payload": {"data": "*"}}"#,
-                r#"payload.data: expected a string of base64, got "*""#,
-            ),
-            (
-                r#"{"payload": {"long_list": ["1", 2, true]}}"#,
-                "payload.long_list[2]: expected an integer of 64 bits, got true",
-            ),
-            (r#"{"payloads": {}}"#, "payloads: expected a list, got {}"),
-            (
-                r#"{"payloads": [{}, {"size": []}]}"#,
-                "payloads[1].size: expected an integer of 32 bits, not negative, got []",
-            ),
-            (
-                r#"{"payloads": [{}, null]}"#,
-                "payloads[1]: expected an object, got null",
-            ),
-            (
-                r#"{"byName": {"a b": {"size": {"b": 1}}}}"#,
-                r#"byName["a b"].size: expected an integer of 32 bits, not negative, got an object"#,
-            ),
-            (
-                r#"{"byNumber": {"1x": true}}"#,
-                r#"byNumber["1x"]: expected a key that is an integer of the field's range, got "1x""#,
-            ),
-            (
-                r#"{"byNumber": {"1": 1}}"#,
-                r#"byNumber["1"]: expected true or false, got 1"#,
-            ),
-            (
-                r#"{"colour": "REDD"}"#,
-                r#"colour: t.Colour has no value "REDD""#,
-            ),
-            (
-                r#"{"colour": {}}"#,
-                "colour: expected the name or the number of an enum value, got {}",
-            ),
-            (
-                r#"{"left": "a", "right": "b"}"#,
-                "left: `choice` can hold one field, and has `right` already",
-            ),
-            (
-                r#"{"pause": 1}"#,
-                r#"pause: expected a duration such as "1.5s", got 1"#,
-            ),
-            (
-                r#"{"maybe": "x"}"#,
-                r#"maybe: expected an integer of 32 bits, got "x""#,
-            ),
-            (r#"{"any": 1}"#, "any: expected an object, got 1"),
-            (
-                r#"{"real": 1e300}"#,
-                r#"real: expected a number, "NaN", "Infinity" or "-Infinity", got 1e+300"#,
-            ),
-            (
-                r#"{"flag": "yes"}"#,
-                r#"flag: expected true or false, got "yes""#,
-            ),
-            (r#"{"left": 1}"#, "left: expected a string, got 1"),
-            (
-                r#"{"huge": 18446744073709551616}"#,
-                "huge: expected an integer of 64 bits, not negative, got 1.8446744073709552e+19",
-            ),
-            ("[]", "the message: expected an object, got []"),
-        ] {
+        for (text, expected) in MISFITS {
             let error = first(text).unwrap_err();
             assert!(matches!(error, JsonError::Misfit(_)), "{text}: {error}");
-            assert_eq!(error.to_string(), expected, "{text}");
+            assert_eq!(error.to_string(), *expected, "{text}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use tonic::Status;
 
 use super::super::near::question;
+use super::super::status::describe;
 
 /// A method, or the types of its messages, could not be found.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +15,7 @@ pub enum SchemaError {
     #[error("the server has no reflection service, so its methods are not known")]
     NoReflection,
     /// The server refused to describe itself, or the connection failed.
-    #[error("asking the server to describe itself: {0}")]
+    #[error("asking the server to describe itself: {}", describe(.0))]
     Reflection(Box<Status>),
     /// The server's answer is not what the reflection protocol allows.
     #[error("the server's description of `{symbol}` {problem}")]
