@@ -20,6 +20,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{CancellationHandle, Code, Request, Status, Streaming};
 
 use super::codec::DynamicCodec;
+use super::reply::ReplyError;
 use super::request::{Count, Input, RequestError, Requests};
 use super::{Caller, ready};
 
@@ -47,13 +48,25 @@ pub trait Sink {
     ///
     /// # Errors
     /// They cannot be shown; ends the call.
-    fn headers(&mut self, metadata: &MetadataMap) -> io::Result<()>;
+    fn headers(&mut self, metadata: &MetadataMap) -> Result<(), ShowError>;
 
     /// One reply.
     ///
     /// # Errors
     /// It cannot be shown; ends the call.
-    fn message(&mut self, message: &DynamicMessage) -> io::Result<()>;
+    fn message(&mut self, message: &DynamicMessage) -> Result<(), ShowError>;
+}
+
+/// Why something that came cannot be shown.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShowError {
+    /// The output is gone or full.
+    #[error("cannot write the output")]
+    Write(#[from] io::Error),
+    /// A reply cannot be put into words.
+    #[error(transparent)]
+    Reply(#[from] ReplyError),
 }
 
 /// How a call ended.
@@ -80,9 +93,9 @@ pub enum ExchangeError {
     /// A request cannot be read.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// A reply cannot be shown.
-    #[error("cannot write the reply")]
-    Output(#[source] io::Error),
+    /// What came cannot be shown.
+    #[error(transparent)]
+    Show(#[from] ShowError),
 }
 
 /// What a call has seen so far; outlives the call if the deadline cuts it short.
@@ -183,12 +196,12 @@ impl Exchange {
         };
         progress.first = Some(start.elapsed());
         let (metadata, mut replies, _) = reply.into_parts();
-        sink.headers(&metadata).map_err(ExchangeError::Output)?;
+        sink.headers(&metadata)?;
         loop {
             match replies.message().await {
                 Ok(Some(message)) => {
                     progress.received += 1;
-                    sink.message(&message).map_err(ExchangeError::Output)?;
+                    sink.message(&message)?;
                 }
                 Ok(None) => break,
                 Err(status) => return Ok(split(status)),
