@@ -10,6 +10,7 @@ use super::calls::{Calls, Routes, Standing, draining};
 use super::connect_info;
 use crate::io::{Io, Transport};
 use crate::limits::Limits;
+use crate::peer::Arrival;
 use crate::tls::ServerTls;
 use crate::wire::{self, Session, Wire, WireError};
 
@@ -125,7 +126,7 @@ async fn serve(
         standing,
         hold,
     } = caller;
-    let extensions = connect_info::of(&stream, &listener);
+    let mut extensions = connect_info::of(&stream, &listener);
     let greeting_time = limits.connections.greeting_time;
     let transport = match tls {
         None => Transport::Plain(stream),
@@ -144,11 +145,14 @@ async fn serve(
     let allowance = refused.then_some(limits.connections.refusal_bytes_max);
     let mut io = Io::new(transport, allowance);
     let drain = hold.as_ref().and_then(Hold::drain);
-    let calls = Calls::new(routes, peer, extensions, standing);
     let Some(wire) = begin(&mut io, wires, &limits, drain.clone()).await? else {
         return Ok(());
     };
-    tracing::trace!(wire = wire.name(), "connection on {listener}");
+    extensions.insert(Arrival {
+        listener,
+        wire: wire.name(),
+    });
+    let calls = Calls::new(routes, peer, extensions, standing);
     let served = wire
         .serve(
             io,
