@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::io::Errno;
 
 use super::error::Attempted;
-use super::{Packet, Received, RecvError, SendError, Sender};
+use super::{Chunk, Packet, Received, RecvError, SendError, Sender};
 use crate::buffer;
 use crate::sys::msg::{self, Arrival, FDS_MAX, Manner, SLICES_MAX};
 
@@ -133,6 +133,46 @@ impl Packets {
         if matches!(error, SendError::Reset) {
             self.was_reset.store(true, Ordering::Relaxed);
         }
+    }
+}
+
+/// Sends at least one byte of a stream, and with it every descriptor.
+pub(crate) fn send_bytes(
+    socket: BorrowedFd<'_>,
+    slices: &[IoSlice<'_>],
+    fds: &[BorrowedFd<'_>],
+    waits: bool,
+) -> Attempt<Result<usize, SendError>> {
+    // The kernel would report success, and close the descriptors.
+    if !fds.is_empty() && slices.iter().all(|slice| slice.is_empty()) {
+        return Attempt::Done(Err(SendError::NothingToCarry));
+    }
+    send(socket, slices, fds, None, waits)
+}
+
+/// Receives what is there of a stream, up to the descriptors of one send.
+pub(crate) fn receive_bytes(
+    socket: BorrowedFd<'_>,
+    slices: &mut [IoSliceMut<'_>],
+    waits: bool,
+) -> Attempt<Result<Chunk, RecvError>> {
+    let manner = Manner {
+        waits,
+        is_stream: true,
+    };
+    match msg::receive(socket, slices, manner, None) {
+        Ok(arrival) => Attempt::Done(Ok(Chunk {
+            length: arrival.length,
+            fds: arrival.fds,
+            fds_lost: arrival.is_control_truncated,
+            // The end has nobody to be its sender.
+            sender: (arrival.length > 0)
+                .then(|| Sender::new(arrival.credentials, arrival.process))
+                .flatten(),
+        })),
+        Err(Errno::AGAIN) => Attempt::WouldBlock,
+        Err(Errno::INTR) => Attempt::Interrupted,
+        Err(errno) => Attempt::Done(Err(RecvError::from_errno(errno))),
     }
 }
 

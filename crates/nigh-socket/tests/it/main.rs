@@ -12,3 +12,4 @@ mod introspect;
 mod messages;
 mod packets;
 mod servers;
+mod stream_descriptors;
