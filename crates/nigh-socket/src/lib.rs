@@ -16,6 +16,7 @@ mod cgroup;
 mod cmsg;
 mod connect;
 mod counters;
+mod datagram;
 mod drain;
 mod fact;
 mod front;
@@ -24,6 +25,7 @@ mod incoming;
 mod inherit;
 pub mod introspect;
 mod journal;
+mod kinds;
 mod limits;
 mod listener;
 mod message;
@@ -49,6 +51,7 @@ pub use connect::{
     connect_fd, connect_packet,
 };
 pub use counters::{Counters, Counts};
+pub use datagram::UnixDatagram;
 pub use drain::Drain;
 pub use fact::{Fact, Source, Why};
 pub use front::{Drained, Front, FrontError, Protocol, Serving};
@@ -56,11 +59,12 @@ pub use guard::Guard;
 pub use incoming::{Connection, Hold, Incoming, Refusal, Refused, Transport};
 pub use inherit::{FoundKind, InheritedError};
 pub use journal::Journal;
+pub use kinds::{ByteStream, MessageSocket};
 pub use limits::Limits;
 pub use listener::{
     BindError, BindFault, Existing, Listener, ListenerOptions, Operation, SocketKind,
 };
-pub use message::{Blame, Chunk, Packet, Received, RecvError, SendError, Sender};
+pub use message::{Blame, Chunk, Datagram, Packet, Received, RecvError, SendError, Sender};
 pub use peer::{LocalPeer, Peer, RemotePeer, TlsPeer};
 pub use policy::{
     POLICY_BYTES_MAX, POLICY_DEPTH_MAX, Policy, PolicyError, PolicyFault, Truth, Verdict,

@@ -60,7 +60,6 @@ pub(crate) struct RawName {
     length: usize,
 }
 
-#[expect(dead_code, reason = "for datagrams, which come next")]
 impl RawName {
     pub(crate) const fn new() -> Self {
         Self {
