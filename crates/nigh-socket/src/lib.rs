@@ -19,6 +19,7 @@ mod counters;
 mod datagram;
 mod drain;
 mod fact;
+pub mod fdcheck;
 mod front;
 mod guard;
 mod incoming;
@@ -28,6 +29,7 @@ mod journal;
 mod kinds;
 mod limits;
 mod listener;
+mod memory;
 mod message;
 mod peer;
 mod policy;
@@ -64,6 +66,7 @@ pub use limits::Limits;
 pub use listener::{
     BindError, BindFault, Existing, Listener, ListenerOptions, Operation, SocketKind,
 };
+pub use memory::{Mapping, MemoryFile, SealedFile};
 pub use message::{Blame, Chunk, Datagram, Packet, Received, RecvError, SendError, Sender};
 pub use peer::{LocalPeer, Peer, RemotePeer, TlsPeer};
 pub use policy::{

@@ -11,6 +11,7 @@ mod identity;
 mod identity_namespaces;
 mod introspect;
 mod kinds;
+mod memory;
 mod messages;
 mod packets;
 mod servers;
