@@ -141,8 +141,7 @@ impl Acceptor {
                 .map_err(|e| self.unusable(e))?;
             match (self.accept)(self.listener.get_ref()) {
                 Ok(socket) => {
-                    let local = self.listener.get_ref().is_local();
-                    match Incoming::new(socket, local, Arc::clone(&self.address)) {
+                    match Incoming::new(socket, self.listener.get_ref(), self.address.clone()) {
                         Ok(incoming) => {
                             self.pause = PAUSE_MIN;
                             return Ok(incoming);
@@ -163,8 +162,7 @@ impl Acceptor {
     /// A caller that is waiting already, without waiting for one; `None` when the backlog is empty.
     pub(crate) fn accept_waiting(&mut self) -> Option<Incoming> {
         let socket = (self.accept)(self.listener.get_ref()).ok()?;
-        let local = self.listener.get_ref().is_local();
-        Incoming::new(socket, local, Arc::clone(&self.address)).ok()
+        Incoming::new(socket, self.listener.get_ref(), self.address.clone()).ok()
     }
 
     async fn rest(&mut self) {

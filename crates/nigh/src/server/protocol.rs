@@ -39,7 +39,10 @@ struct Caller {
 
 impl Protocol for Streams {
     fn serve(&self, connection: Connection) -> Serving {
-        let (stream, peer, listener, hold) = connection.into_parts();
+        let (transport, peer, listener, hold) = connection.into_parts();
+        let Ok(stream) = transport.into_stream() else {
+            return nothing();
+        };
         let standing = Standing::Admitted;
         self.spawnable(Caller {
             stream,
@@ -52,11 +55,14 @@ impl Protocol for Streams {
 
     fn refuse(&self, refused: Refused) -> Serving {
         let Refused {
-            stream,
+            transport,
             peer,
             listener,
             refusal,
         } = refused;
+        let Ok(stream) = transport.into_stream() else {
+            return nothing();
+        };
         let status = match &refusal {
             nigh_socket::Refusal::Draining => draining(),
             other if other.is_retryable() => {
@@ -76,6 +82,11 @@ impl Protocol for Streams {
             hold: None,
         })
     }
+}
+
+/// For packets, which the front lets reach no protocol of this kind: they are closed.
+fn nothing() -> Serving {
+    Box::pin(std::future::ready(()))
 }
 
 impl Streams {
