@@ -5,6 +5,7 @@ mod bind_existing;
 mod bind_files;
 mod bind_process;
 mod connect;
+mod flood;
 mod front;
 mod identity;
 mod identity_namespaces;

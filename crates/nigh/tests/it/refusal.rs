@@ -57,7 +57,8 @@ async fn a_refused_http_caller_gets_403() {
 async fn refused_callers_that_say_nothing_are_cut_off_and_cost_no_one_else_anything() {
     let served = Served::with(|server| {
         let mut limits = nigh::Limits::default();
-        limits.connections.refusals_max = 2;
+        // A quarter of them for each caller.
+        limits.connections.refusals_max = 8;
         limits.connections.refusal_time = std::time::Duration::from_millis(50);
         server.policy(Policy::none()).limits(limits)
     });
