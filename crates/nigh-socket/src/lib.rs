@@ -60,7 +60,7 @@ pub use limits::Limits;
 pub use listener::{
     BindError, BindFault, Existing, Listener, ListenerOptions, Operation, SocketKind,
 };
-pub use message::{Blame, Packet, Received, RecvError, SendError, Sender};
+pub use message::{Blame, Chunk, Packet, Received, RecvError, SendError, Sender};
 pub use peer::{LocalPeer, Peer, RemotePeer, TlsPeer};
 pub use policy::{
     POLICY_BYTES_MAX, POLICY_DEPTH_MAX, Policy, PolicyError, PolicyFault, Truth, Verdict,

@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 
 pub use error::{Blame, RecvError, SendError};
 pub use sender::Sender;
-pub(crate) use transfer::{Attempt, Packets, nonblocking};
+pub(crate) use transfer::{Attempt, Packets, nonblocking, receive_bytes, send_bytes};
 
 /// What was received on a socket that can end.
 #[derive(Debug)]
@@ -49,4 +49,18 @@ impl Received {
     pub fn is_end(&self) -> bool {
         matches!(self, Self::End)
     }
+}
+
+/// Some bytes of a stream; they are at the front of the buffer that was given.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Chunk {
+    /// Bytes; 0 at the end of the stream, or when there was no room for any.
+    pub length: usize,
+    /// Descriptors, in the order they were sent, close-on-exec; at most 253, all of one send. Those not taken are closed.
+    pub fds: Vec<OwnedFd>,
+    /// Further descriptors of that send are missing: this process can open no more. Those that came are the first.
+    pub fds_lost: bool,
+    /// Who wrote these very bytes, where the socket was told to ask (`set_pass_credentials`).
+    pub sender: Option<Sender>,
 }

@@ -13,3 +13,4 @@ mod introspect;
 mod messages;
 mod packets;
 mod servers;
+mod stream_descriptors;
