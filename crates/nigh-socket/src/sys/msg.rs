@@ -208,8 +208,8 @@ pub(crate) fn send(
         flags |= libc::MSG_DONTWAIT;
     }
     // SAFETY: `socket` and the descriptors in `control` are open while borrowed. `msg_iov` points to `msg_iovlen` slices
-    // (an `IoSlice` is laid out as an `iovec`), `msg_control` and `msg_name` to as many bytes as is said beside them. All
-    // of it is borrowed until after the call, which only reads it.
+    // (an `IoSlice` is laid out as an `iovec`), `msg_control` and `msg_name` to as many bytes as is said beside them.
+    // All are borrowed until after the call, which only reads them.
     let outcome = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, flags) };
     usize::try_from(outcome).map_err(|_| last_error())
 }

@@ -6,6 +6,7 @@ mod bind_files;
 mod bind_process;
 mod connect;
 mod datagrams;
+mod flood;
 mod front;
 mod identity;
 mod identity_namespaces;

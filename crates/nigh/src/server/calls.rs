@@ -129,16 +129,14 @@ impl Calls {
 
 impl Routes {
     fn find(&self, dialect: Dialect, path: &str) -> Result<Handler, Status> {
-        let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
-        if let Some((service, _)) = service
-            && let Some(handler) = self.services.get(service)
-        {
+        let service = service_of(path);
+        if let Some(handler) = service.and_then(|service| self.services.get(service)) {
             return Ok(handler.clone());
         }
         match (&self.fallback, dialect) {
             (Some(fallback), _) => Ok(fallback.clone()),
             (None, Dialect::Grpc) => {
-                let name = service.map_or(path, |(service, _)| service);
+                let name = service.unwrap_or(path);
                 Err(Status::unimplemented(format!("no service {name:?} here")))
             }
             (None, Dialect::Http) => Err(Status::not_found("nothing here")),
@@ -146,9 +144,8 @@ impl Routes {
     }
 
     fn check(&self, peer: &Peer, path: &str) -> Result<(), Status> {
-        let whole_service = path
-            .rsplit_once('/')
-            .map(|(service, _)| format!("{service}/*"));
+        // By the segment that also finds the handler, however deep the path goes below it.
+        let whole_service = service_of(path).map(|service| format!("/{service}/*"));
         let verdict = self
             .guard
             .check(peer, path)
@@ -164,6 +161,11 @@ impl Routes {
             Status::permission_denied("the caller may not call this method")
         })
     }
+}
+
+/// The service that a path belongs to: all that comes before its second slash.
+pub(super) fn service_of(path: &str) -> Option<&str> {
+    Some(path.strip_prefix('/')?.split_once('/')?.0)
 }
 
 struct Call {
