@@ -9,6 +9,7 @@
 mod calls;
 mod common;
 mod drain;
+mod greeting;
 mod http1;
 mod identity;
 mod limits;
