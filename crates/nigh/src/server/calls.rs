@@ -224,7 +224,7 @@ impl Call {
             Ok(Ok(response)) if response.body().is_end_stream() => response,
             Ok(Ok(response)) => response.map(|body| {
                 let on_panic = Box::new(move || counters.handler_panics());
-                Body::new(WatchedBody::new(body, deadline, on_panic))
+                Body::new(WatchedBody::new(body, deadline, dialect, on_panic))
             }),
             Ok(Err(never)) => match never {},
             Err(_) => {

@@ -8,6 +8,7 @@
 
 mod calls;
 mod common;
+mod deadlines;
 mod drain;
 mod greeting;
 mod http1;
