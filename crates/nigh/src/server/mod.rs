@@ -161,6 +161,10 @@ impl Server {
     }
 
     /// Serves a tonic service, or any tower service with a gRPC name.
+    ///
+    /// It is called by gRPC over HTTP/2 only: another content type than `application/grpc` is
+    /// answered with 415, gRPC over HTTP/1.1 with 505, and no handler runs. A service that speaks
+    /// something else, such as gRPC-Web, belongs into the [`fallback`](Self::fallback).
     #[must_use]
     pub fn service<S, B>(mut self, service: S) -> Self
     where
