@@ -48,8 +48,12 @@ async fn what_outlasts_the_drain_is_cut_off_and_counted() {
 }
 
 #[tokio::test]
-async fn health_says_not_serving_before_the_drain() {
-    let mut served = Served::with(nigh::Server::health);
+async fn health_says_not_serving_before_the_drain_and_lets_its_watchers_go() {
+    let mut served = Served::with(|server| {
+        let mut limits = nigh::Limits::default();
+        limits.connections.drain_time = Duration::from_secs(600);
+        server.health().limits(limits)
+    });
     let channel = nigh::Channel::connect(served.address()).await.unwrap();
     let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
     let request = tonic_health::pb::HealthCheckRequest {
@@ -66,6 +70,9 @@ async fn health_says_not_serving_before_the_drain() {
         watch.message().await.unwrap().unwrap().status(),
         ServingStatus::NotServing
     );
+    // Still held: it must not keep the drain waiting.
+    let status = watch.message().await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert_eq!(served.stopped().await.cut_off, 0);
     drop(watch);
-    served.stopped().await;
 }
