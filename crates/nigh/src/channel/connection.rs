@@ -208,7 +208,7 @@ impl Connector {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES_MAX)
             .max_header_list_size(HEADER_LIST_BYTES_MAX)
-            .keep_alive_interval(self.options.keepalive)
+            .keep_alive_interval(self.options.keepalive_for(&self.address))
             .keep_alive_timeout(self.options.keepalive_timeout)
             .keep_alive_while_idle(true);
         let (io, greeting) = Greeted::new(Io::new(transport, None));

@@ -76,6 +76,11 @@ impl Calls {
         }
     }
 
+    /// Whether the caller is on this machine.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self.peer, Peer::Local(_))
+    }
+
     /// Completes when a refused caller has had its answer; never for an admitted one.
     pub(crate) async fn answered(&self) {
         match &self.standing {

@@ -46,7 +46,7 @@ impl Wire for Http2 {
                 .max_frame_size(limits.frame_bytes_max)
                 .max_send_buf_size(limits.send_buffer_bytes_max)
                 .max_pending_accept_reset_streams(limits.pending_resets_max)
-                .keep_alive_interval(limits.keepalive)
+                .keep_alive_interval(limits.keepalive_for(session.calls.is_local()))
                 .keep_alive_timeout(limits.keepalive_timeout);
             let calls = session.calls.clone();
             let service = hyper::service::service_fn(move |request: Request<_>| {

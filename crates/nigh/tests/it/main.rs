@@ -10,6 +10,7 @@ mod calls;
 mod common;
 mod deadlines;
 mod drain;
+mod frames;
 mod greeting;
 mod http1;
 mod identity;
