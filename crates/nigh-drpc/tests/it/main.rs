@@ -1,0 +1,7 @@
+//! Tests of nigh-drpc from outside: golden vectors, violations, properties, and real sockets.
+
+mod bytes_of;
+mod first_packet;
+mod golden;
+mod properties;
+mod violations;
