@@ -1,2 +1,7 @@
-//! The `nigh` command.
-fn main() {}
+//! The `nigh` command; see the library for what it does.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nigh_cli::main()
+}

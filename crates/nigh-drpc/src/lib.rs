@@ -3,7 +3,17 @@
 //! ```text
 //! packets ─► detector ─► assembler ─► Call ─guard─► handler ─► Response ─► chunks ─► packets
 //! ```
-//! [`wire`] is the protocol by value, specified in `docs/wire/drpc.md`; [`modules`] are DAOS's own tables.
+//! [`wire`] is the protocol by value, specified in `docs/wire/drpc.md`; [`modules`] are DAOS's own tables; a [`Server`]
+//! serves [`Modules`], by itself or beside other protocols of one [`Front`](nigh_socket::Front).
 
+mod limits;
+mod link;
 pub mod modules;
+mod server;
 pub mod wire;
+
+pub use limits::Limits;
+pub use server::{
+    Accepts, Answer, Caller, Failure, Module, Modules, RegisterError, Request, Server, ServerError,
+    listener,
+};

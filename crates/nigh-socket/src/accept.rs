@@ -141,8 +141,7 @@ impl Acceptor {
                 .map_err(|e| self.unusable(e))?;
             match (self.accept)(self.listener.get_ref()) {
                 Ok(socket) => {
-                    let local = self.listener.get_ref().is_local();
-                    match Incoming::new(socket, local, Arc::clone(&self.address)) {
+                    match Incoming::new(socket, self.listener.get_ref(), self.address.clone()) {
                         Ok(incoming) => {
                             self.pause = PAUSE_MIN;
                             return Ok(incoming);
@@ -163,8 +162,7 @@ impl Acceptor {
     /// A caller that is waiting already, without waiting for one; `None` when the backlog is empty.
     pub(crate) fn accept_waiting(&mut self) -> Option<Incoming> {
         let socket = (self.accept)(self.listener.get_ref()).ok()?;
-        let local = self.listener.get_ref().is_local();
-        Incoming::new(socket, local, Arc::clone(&self.address)).ok()
+        Incoming::new(socket, self.listener.get_ref(), self.address.clone()).ok()
     }
 
     async fn rest(&mut self) {
@@ -218,5 +216,49 @@ mod tests {
         assert_eq!(of(Errno::NOBUFS), Fault::Shortage);
         assert_eq!(of(Errno::NOMEM), Fault::Shortage);
         assert_eq!(of(Errno::INVAL), Fault::Listener);
+    }
+    /// A listener that a caller waits at, and an `accept` that fails with `faults` first.
+    async fn accept_after(faults: Vec<Errno>) -> (Result<Incoming, AcceptError>, crate::Counts) {
+        let listener = Arc::new(Listener::options().bind("autobind:").unwrap());
+        let ledger = Ledger::new(&Limits::default(), Arc::default());
+        let counters = Arc::clone(&ledger.counters);
+        let mut acceptor = Acceptor::with(Arc::clone(&listener), ledger).unwrap();
+        let options = crate::ConnectOptions::default();
+        let _caller = crate::connect(listener.address(), &options).await.unwrap();
+        let mut faults = faults.into_iter();
+        acceptor.accept = Box::new(move |listener| match faults.next() {
+            Some(fault) => Err(fault.into()),
+            None => listener.accept(),
+        });
+        (acceptor.accept().await, counters.read())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shortage_pauses_and_the_caller_is_served_after_it() {
+        let began = Instant::now();
+        let faults = vec![Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+        let (accepted, counts) = accept_after(faults).await;
+        accepted.unwrap();
+        assert_eq!(counts.accept_pauses, 4);
+        // 5 + 10 + 20 + 40 ms: each pause is twice the one before.
+        assert!(
+            began.elapsed() >= Duration::from_millis(75),
+            "{:?}",
+            began.elapsed()
+        );
+    }
+
+    #[tokio::test]
+    async fn what_happens_to_one_caller_does_not_keep_the_next_waiting() {
+        let (accepted, counts) = accept_after(vec![Errno::CONNABORTED, Errno::PERM]).await;
+        accepted.unwrap();
+        assert_eq!(counts.accept_pauses, 0);
+    }
+
+    #[tokio::test]
+    async fn only_a_broken_listener_ends_accepting() {
+        let (accepted, _) = accept_after(vec![Errno::INVAL]).await;
+        let error = accepted.unwrap_err();
+        assert!(error.to_string().contains("unix-abstract:"), "{error}");
     }
 }

@@ -21,7 +21,7 @@ use crate::drain::{Drain, Drainer};
 use crate::incoming::{Connection, Incoming, Refusal, Refused};
 use crate::journal::Journal;
 use crate::limits::Limits;
-use crate::listener::Listener;
+use crate::listener::{Listener, SocketKind};
 use crate::policy::Policy;
 use crate::quota::QuotaExceeded;
 
@@ -32,6 +32,11 @@ pub type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
 ///
 /// Neither method may fail: what goes wrong on one connection ends there and is logged there.
 pub trait Protocol: Send + Sync + std::fmt::Debug + 'static {
+    /// Which kind of listener it speaks on, and so what the [`Transport`](crate::Transport) of its connections is.
+    fn kind(&self) -> SocketKind {
+        SocketKind::Stream
+    }
+
     /// Serves an admitted caller until it leaves, or until its calls have ended after the drain began.
     fn serve(&self, connection: Connection) -> Serving;
 
@@ -54,6 +59,22 @@ pub enum FrontError {
     /// No listener was given, so nobody could ever call.
     #[error("serve: no listener was given")]
     NoListener,
+    /// The protocol speaks on another kind of socket.
+    #[error("serve on {address}: a protocol for {protocol} sockets, on a {listener} socket")]
+    Kind {
+        /// The listener's address as published.
+        address: Address,
+        /// What the listener is.
+        listener: SocketKind,
+        /// What the protocol needs.
+        protocol: SocketKind,
+    },
+    /// Datagram sockets have no connections to accept.
+    #[error("serve on {address}: a datagram socket has no connections")]
+    NoConnections {
+        /// The socket's address as published.
+        address: Address,
+    },
     /// A listener could not be watched for callers.
     #[error("serve on {address}: cannot watch the listener")]
     Watch {
@@ -109,7 +130,8 @@ impl Front {
         }
     }
 
-    /// Admits callers of `listener` by `policy` and lets `protocol` serve them.
+    /// Admits callers of `listener` by `policy` and lets `protocol` serve them. Their kinds must agree: [`run`](Self::run)
+    /// says so otherwise.
     pub fn listen(&mut self, listener: Listener, policy: Policy, protocol: Arc<dyn Protocol>) {
         self.doors.push(Door {
             listener: Arc::new(listener),
@@ -158,6 +180,9 @@ impl Front {
         if doors.is_empty() {
             return Err(FrontError::NoListener);
         }
+        for door in &doors {
+            door.check()?;
+        }
         let mut open = JoinSet::new();
         for door in doors {
             let acceptor = Acceptor::with(Arc::clone(&door.listener), hall.ledger.clone());
@@ -201,6 +226,23 @@ fn note(
 }
 
 impl Door {
+    /// A caller never reaches a protocol that could not speak with it.
+    fn check(&self) -> Result<(), FrontError> {
+        let address = || self.listener.address().clone();
+        let (listener, protocol) = (self.listener.kind(), self.protocol.kind());
+        if listener == SocketKind::Datagram {
+            return Err(FrontError::NoConnections { address: address() });
+        }
+        if listener != protocol {
+            return Err(FrontError::Kind {
+                address: address(),
+                listener,
+                protocol,
+            });
+        }
+        Ok(())
+    }
+
     async fn keep(self, mut acceptor: Acceptor, mut hall: Hall) -> DoorEnd {
         let mut guests = JoinSet::new();
         let mut drain = hall.drain.clone();

@@ -10,7 +10,10 @@
 
 mod accept;
 mod address;
+pub mod blocking;
+mod buffer;
 mod cgroup;
+mod cmsg;
 mod connect;
 mod counters;
 mod drain;
@@ -23,11 +26,14 @@ pub mod introspect;
 mod journal;
 mod limits;
 mod listener;
+mod message;
 mod peer;
 mod policy;
 mod process;
 mod publish;
 mod quota;
+mod registered;
+mod seqpacket;
 mod stream;
 mod sys;
 mod users;
@@ -40,20 +46,21 @@ pub use address::{
 pub use cgroup::Unit;
 pub use connect::{
     Cause, ConnectError, ConnectFault, ConnectOperation, ConnectOptions, RefusedServer, connect,
-    connect_fd,
+    connect_fd, connect_packet,
 };
 pub use counters::{Counters, Counts};
 pub use drain::Drain;
 pub use fact::{Fact, Source, Why};
 pub use front::{Drained, Front, FrontError, Protocol, Serving};
 pub use guard::Guard;
-pub use incoming::{Connection, Hold, Incoming, Refusal, Refused};
+pub use incoming::{Connection, Hold, Incoming, Refusal, Refused, Transport};
 pub use inherit::{FoundKind, InheritedError};
 pub use journal::Journal;
 pub use limits::Limits;
 pub use listener::{
     BindError, BindFault, Existing, Listener, ListenerOptions, Operation, SocketKind,
 };
+pub use message::{Blame, Packet, Received, RecvError, SendError, Sender};
 pub use peer::{LocalPeer, Peer, RemotePeer, TlsPeer};
 pub use policy::{
     POLICY_BYTES_MAX, POLICY_DEPTH_MAX, Policy, PolicyError, PolicyFault, Truth, Verdict,
@@ -63,5 +70,6 @@ pub use publish::entry::FileKind;
 pub use publish::lock::LockError;
 pub use publish::{UnpublishError, UnpublishFault};
 pub use quota::QuotaExceeded;
+pub use seqpacket::UnixSeqpacket;
 pub use stream::{Stream, UnixStream};
 pub use users::{UserError, gid_of, group_name, uid_of, user_name};

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
 /// The open descriptors at one moment, each with what `/proc/self/fd` says it leads to.
@@ -82,4 +83,14 @@ pub fn limit_descriptors(limit: u64) {
         maximum,
     };
     setrlimit(Resource::Nofile, lower).expect("a limit below the hard one");
+}
+
+/// Gives up `fd` as a child of exec would find it: open under the number returned, and not close-on-exec.
+///
+/// # Panics
+/// When it is not open.
+#[must_use]
+pub fn inherited(fd: OwnedFd) -> RawFd {
+    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::empty()).expect("an open descriptor");
+    fd.into_raw_fd()
 }

@@ -18,5 +18,5 @@ pub mod tidy;
 
 pub use child::{Child, Outcome, Running, child_variable};
 pub use dir::TempSocket;
-pub use fds::{OpenFds, limit_descriptors};
+pub use fds::{OpenFds, inherited, limit_descriptors};
 pub use skip::{is_root, skip};

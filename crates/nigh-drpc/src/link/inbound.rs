@@ -86,6 +86,12 @@ impl Inbound {
         self.assembler.received()
     }
 
+    /// Whether a packet that was cut off, beginning so, was probably a legacy message.
+    pub(crate) fn may_be_legacy(&self, beginning: &[u8]) -> bool {
+        self.framing == Some(Framing::Legacy)
+            || self.framing.is_none() && Detector::begins_a_field(beginning)
+    }
+
     /// Bytes to receive into: room for every packet that is not an error.
     pub(crate) fn room(&self) -> usize {
         match self.framing {
@@ -104,7 +110,10 @@ impl Inbound {
     ) -> Result<Option<Message>, InboundError> {
         let framing = match self.framing {
             Some(framing) => framing,
-            None => *self.framing.insert(self.detect(packet)?),
+            None => {
+                let framing = self.detect(packet)?;
+                *self.framing.insert(framing)
+            }
         };
         self.fds_received += fds.len();
         self.fds_lost |= fds_lost;

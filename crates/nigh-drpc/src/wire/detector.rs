@@ -89,10 +89,14 @@ impl Detector {
         if Call::is_valid(packet) {
             return FirstPacket::Legacy;
         }
-        let begins_a_field = matches!(packet.first(), Some(0x08 | 0x10 | 0x18 | 0x22));
         FirstPacket::Neither {
-            looks_legacy: begins_a_field || Header::decode(packet).is_none(),
+            looks_legacy: Self::begins_a_field(packet) || Header::decode(packet).is_none(),
         }
+    }
+
+    /// Whether a packet begins as a field of a call does.
+    pub(crate) fn begins_a_field(packet: &[u8]) -> bool {
+        matches!(packet.first(), Some(0x08 | 0x10 | 0x18 | 0x22))
     }
 
     /// Whether every sender of chunks would begin a message so. drpc §4.1

@@ -140,18 +140,19 @@ impl Server {
 
     /// Serves a tonic service, or any tower service with a gRPC name.
     #[must_use]
-    pub fn service<S>(mut self, service: S) -> Self
+    pub fn service<S, B>(mut self, service: S) -> Self
     where
-        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible>
             + NamedService
             + Clone
             + Send
             + Sync
             + 'static,
         S::Future: Send + 'static,
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let handler = BoxCloneSyncService::new(service);
-        if self.services.insert(S::NAME, handler).is_some() {
+        if self.services.insert(S::NAME, handler(service)).is_some() {
             self.duplicate = Some(S::NAME);
         }
         self
@@ -160,15 +161,17 @@ impl Server {
     /// As [`service`](Self::service), for one that must never be reached from another machine:
     /// starting it beside a listener that is not a Unix socket is an error.
     #[must_use]
-    pub fn local_service<S>(mut self, service: S) -> Self
+    pub fn local_service<S, B>(mut self, service: S) -> Self
     where
-        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible>
             + NamedService
             + Clone
             + Send
             + Sync
             + 'static,
         S::Future: Send + 'static,
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         self.local_only.push(S::NAME);
         self.service(service)
@@ -187,8 +190,7 @@ impl Server {
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let service = service.map_response(|response: Response<B>| response.map(Body::new));
-        self.fallback = Some(BoxCloneSyncService::new(service));
+        self.fallback = Some(handler(service));
         self
     }
 
@@ -395,4 +397,19 @@ impl Server {
         }
         Some((reporter, names))
     }
+}
+
+/// One type for all services: a layer (tonic's interceptors, for one) gives responses a body of its own.
+fn handler<S, B>(service: S) -> Handler
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    BoxCloneSyncService::new(service.map_response(|response: Response<B>| response.map(Body::new)))
 }

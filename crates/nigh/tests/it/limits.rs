@@ -52,7 +52,7 @@ fn with_no_descriptors_left_the_server_neither_spins_nor_dies_and_recovers() {
 }
 
 #[tokio::test]
-#[ignore = "runs as a child of the test above"]
+#[ignore = "runs as a child of with_no_descriptors_left_the_server_neither_spins_nor_dies_and_recovers"]
 async fn starved() {
     let served = Served::plain();
     let mut early = served.client().await;

@@ -72,3 +72,26 @@ async fn a_call_in_flight_on_a_killed_connection_fails_once_as_unavailable() {
     assert_eq!(status.code(), Code::Unavailable, "{status}");
     assert_eq!(service.runs().started, 1);
 }
+
+#[tokio::test]
+async fn an_inherited_descriptor_is_one_connection_and_says_so_when_it_has_ended() {
+    let served = Served::plain();
+    let connected = std::os::unix::net::UnixStream::connect(served.socket.path()).unwrap();
+    connected.set_nonblocking(true).unwrap();
+    let number = nigh_testkit::inherited(connected.into());
+    let channel = Channel::connect(format!("fd:{number}").as_str())
+        .await
+        .unwrap();
+    let mut client = TestClient::new(channel);
+    client.echo(payload("")).await.unwrap();
+    served.stop().await;
+    let status = loop {
+        // The end of the connection is noticed by its own task.
+        match client.echo(payload("")).await {
+            Err(status) if status.message().contains("has ended") => break status,
+            Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status}"),
+            Ok(_) => panic!("nobody is there"),
+        }
+    };
+    assert_eq!(status.code(), Code::Unavailable);
+}

@@ -146,7 +146,7 @@ async fn stranger_calls(groups: &[u32]) -> (nigh::Counts, u64, String) {
 }
 
 #[tokio::test]
-#[ignore = "runs as a child of the next two tests"]
+#[ignore = "runs as a child of a_caller_under_another_uid"]
 async fn stranger() {
     let channel = nigh::Channel::connect(child_variable("ADDRESS").as_str())
         .await

@@ -1,0 +1,317 @@
+//! The arguments of `nigh`, from which its help, its completions and its manual are made.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use nigh_socket::{Address, Listen, Policy};
+
+use crate::call::schema::{Origin, Target};
+use crate::duration;
+use crate::output::When;
+
+/// Serve, call and inspect local RPC.
+#[derive(Debug, Parser)]
+#[command(name = "nigh", version, max_term_width = 100, after_help = ADDRESSES)]
+pub struct Cli {
+    /// When to use colour.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub color: When,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const ADDRESSES: &str = "\
+Addresses: unix:PATH, unix-abstract:NAME, fd:N, tcp:HOST:PORT, https://HOST:PORT (clients),
+autobind: (servers). Durations: 250ms, 1.5s, 2m.";
+
+const CALL_HELP: &str = "\
+Exit code: 0 OK, 2 usage (bad address, bad JSON, no such method), 3 cannot connect,
+16 + status code when the server answers with a failure.
+
+Streams take one JSON value after the other and print one line of JSON per reply; values on
+standard input are sent as they are typed.
+
+Examples:
+  nigh call unix:/run/app.sock
+  nigh call unix:/run/app.sock nigh.diag.v1.Diag
+  nigh call unix:/run/app.sock nigh.diag.v1.Diag/Echo '{\"text\": \"hello\"}'
+  nigh call unix:/run/app.sock nigh.diag.v1.Diag/EchoStream -";
+
+/// One command of `nigh`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the diagnostic service: health, reflection and nigh.diag.v1.Diag
+    Serve(ServeArgs),
+    /// Call a gRPC method with JSON, or list what a server offers
+    #[command(after_help = CALL_HELP)]
+    Call(CallArgs),
+    /// Show who a server is and who it takes you for
+    Who(WhoArgs),
+    /// List listening Unix sockets
+    Ls(LsArgs),
+    /// Start a private server, call it in every way, and show what happened
+    Demo(DemoArgs),
+    /// Print a completion script
+    Completions {
+        /// The shell to complete for.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual, or write all its pages
+    Man {
+        /// Write one page per command into this folder.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// Arguments of `nigh serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Where to listen.
+    #[arg(required = true, value_name = "ADDR")]
+    pub addresses: Vec<Listen>,
+    /// Who may connect: same-user, user:NAME|UID, group:NAME|GID, label:TEXT, any, none, combined
+    /// with not, and, or and parentheses.
+    #[arg(long, value_name = "POLICY", default_value = "same-user")]
+    pub allow: Policy,
+    /// Demand more of the callers of one method: /package.Service/Method=POLICY.
+    #[arg(long, value_name = "METHOD=POLICY", value_parser = guard)]
+    pub guard: Vec<Guard>,
+    /// Permissions of socket files, in octal.
+    #[arg(long, value_name = "OCTAL", value_parser = mode)]
+    pub mode: Option<u32>,
+    /// Owner of socket files, by name or id.
+    #[arg(long, value_name = "USER")]
+    pub owner: Option<String>,
+    /// Group of socket files, by name or id.
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
+    /// Take the address over from a server that listens there.
+    #[arg(long)]
+    pub replace: bool,
+    /// Time that running calls get after SIGINT or SIGTERM; a second one cuts them off.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "10s")]
+    pub drain: Duration,
+    /// Stop when standard input ends, too: a child server does not outlive its parent.
+    #[arg(long)]
+    pub until_eof: bool,
+    /// Print one JSON object per listener.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A method and who may call it.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    /// `/package.Service/Method`, or `/package.Service/*`.
+    pub method: String,
+    /// Who may call it, of those who may connect.
+    pub policy: Policy,
+}
+
+/// Where the server is and how long to try.
+#[derive(Debug, Args)]
+pub struct Connect {
+    /// The server's address.
+    #[arg(value_name = "ADDR")]
+    pub address: Address,
+    /// Longest time for connecting, and for the server to describe itself.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "5s")]
+    pub timeout: Duration,
+    /// Wait, within the timeout, for a server that is not there yet.
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// Arguments of `nigh call`.
+#[derive(Debug, Args)]
+pub struct CallArgs {
+    /// Where, and how long to try.
+    #[command(flatten)]
+    pub connect: Connect,
+    /// The method; a service lists its methods, nothing lists the services.
+    #[arg(value_name = "PACKAGE.SERVICE/METHOD")]
+    pub target: Option<Target>,
+    /// The request: JSON, a file, or standard input. Without it, one empty message or an empty stream.
+    #[arg(value_name = "JSON|@FILE|-")]
+    pub input: Option<String>,
+    /// Where methods are described.
+    #[command(flatten)]
+    pub origin: OriginArgs,
+    /// Metadata of the call; the value of a name in -bin is base64. May be repeated.
+    #[arg(short = 'H', long, value_name = "NAME: VALUE")]
+    pub metadata: Vec<String>,
+    /// Longest time for the call; the server is told.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub deadline: Option<Duration>,
+    /// Largest reply taken, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = crate::call::exchange::REPLY_BYTES_MAX)]
+    pub max_reply: usize,
+    /// Print fields that have their default value, too.
+    #[arg(long)]
+    pub defaults: bool,
+    /// Print one JSON object: replies, status, metadata, trailers and timing.
+    #[arg(long)]
+    pub json: bool,
+    /// Show metadata, trailers and timing on standard error.
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// Where the descriptions of methods come from.
+#[derive(Debug, Args)]
+pub struct OriginArgs {
+    /// Take the methods from this file instead of asking the server. May be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub proto: Vec<PathBuf>,
+    /// Folder that imports are relative to. May be repeated.
+    #[arg(short = 'I', long = "import", value_name = "DIR", requires = "proto")]
+    pub imports: Vec<PathBuf>,
+    /// Take the methods from a compiled FileDescriptorSet.
+    #[arg(long, value_name = "FILE", conflicts_with = "proto")]
+    pub descriptor_set: Option<PathBuf>,
+}
+
+impl OriginArgs {
+    /// The origin that the arguments choose.
+    pub fn origin(&self) -> Origin {
+        match &self.descriptor_set {
+            Some(path) => Origin::DescriptorSet(path.clone()),
+            None if self.proto.is_empty() => Origin::Reflection,
+            None => Origin::Proto {
+                files: self.proto.clone(),
+                imports: self.imports.clone(),
+            },
+        }
+    }
+}
+
+/// Arguments of `nigh who`.
+#[derive(Debug, Args)]
+pub struct WhoArgs {
+    /// Where, and how long to try.
+    #[command(flatten)]
+    pub connect: Connect,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `nigh ls`.
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// Print one JSON object per socket.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `nigh demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Print one JSON object per row.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Why an argument is refused, where its type does not say so itself.
+#[derive(Debug, Clone, thiserror::Error)]
+enum ArgumentError {
+    #[error("expected an octal number such as 0660, at most 0777")]
+    Mode,
+    #[error("expected /package.Service/Method=POLICY")]
+    Guard,
+    #[error("{0}")]
+    Policy(nigh_socket::PolicyError),
+}
+
+fn mode(text: &str) -> Result<u32, ArgumentError> {
+    match u32::from_str_radix(text.strip_prefix("0o").unwrap_or(text), 8) {
+        Ok(mode) if mode <= 0o777 && !text.starts_with('+') => Ok(mode),
+        _ => Err(ArgumentError::Mode),
+    }
+}
+
+fn guard(text: &str) -> Result<Guard, ArgumentError> {
+    let (method, policy) = text.split_once('=').ok_or(ArgumentError::Guard)?;
+    if !method.starts_with('/')
+        || method[1..]
+            .split('/')
+            .filter(|word| !word.is_empty())
+            .count()
+            != 2
+    {
+        return Err(ArgumentError::Guard);
+    }
+    Ok(Guard {
+        method: method.to_owned(),
+        policy: policy.parse().map_err(ArgumentError::Policy)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(line.split(' ')).map(|cli| cli.command)
+    }
+
+    #[test]
+    fn the_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn call_takes_its_request_in_any_form() {
+        for (line, input) in [
+            ("nigh call unix:/s a.S/M", None),
+            ("nigh call unix:/s a.S/M -", Some("-")),
+            ("nigh call unix:/s a.S/M @f", Some("@f")),
+            (
+                "nigh call unix:/s a.S/M {} -H a:b --deadline 2s",
+                Some("{}"),
+            ),
+            ("nigh call --json unix:/s a.S/M {} -v", Some("{}")),
+        ] {
+            let Command::Call(args) = parse(line).unwrap() else {
+                panic!("{line}");
+            };
+            assert_eq!(args.input.as_deref(), input, "{line}");
+        }
+    }
+
+    #[test]
+    fn bad_arguments_are_usage_errors_that_say_why() {
+        for (line, why) in [
+            ("nigh", "Usage"),
+            ("nigh call", "ADDR"),
+            ("nigh call ftp:x", "ftp:x"),
+            ("nigh call unix:/s a/b/c", "package.Service/Method"),
+            ("nigh call unix:/s a.S/M {} --deadline 2", "250ms"),
+            (
+                "nigh call unix:/s a.S/M --proto f --descriptor-set g",
+                "cannot be used with",
+            ),
+            ("nigh call unix:/s a.S/M -I d", "--proto"),
+            ("nigh serve", "ADDR"),
+            ("nigh serve https://h:1", "https"),
+            ("nigh serve unix:/s --mode 999", "octal"),
+            ("nigh serve unix:/s --mode 7777", "octal"),
+            (
+                "nigh serve unix:/s --allow group:no-such-group-here",
+                "no-such-group-here",
+            ),
+            (
+                "nigh serve unix:/s --guard Method=any",
+                "/package.Service/Method",
+            ),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(error.to_string().contains(why), "{line}: {error}");
+        }
+    }
+}

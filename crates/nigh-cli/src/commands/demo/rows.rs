@@ -1,0 +1,226 @@
+//! The rows of the demonstration, one function each.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio_stream::StreamExt as _;
+use tonic::{Code, Request, Status};
+
+use super::Done;
+use super::stage::{GUARDED, Stage};
+use crate::call::Caller;
+use crate::call::status::code_name;
+use crate::diag::pb::diag_client::DiagClient;
+use crate::diag::pb::{
+    CountersReply, CountersRequest, DownloadRequest, EchoRequest, SleepRequest, UploadRequest,
+    WhoAmIRequest,
+};
+use crate::error::Failure;
+
+/// Calls of which the median is shown.
+const UNARY_CALLS: u32 = 300;
+/// Bytes of one message in a stream, and messages of one stream: 16 MiB.
+const STREAM: (u32, u32) = (64 << 10, 256);
+/// Time that a call gets which needs longer.
+const DEADLINE: Duration = Duration::from_millis(50);
+
+/// A stock client, and what the server knows of it.
+pub(super) async fn stock_who(stage: &Stage) -> Result<Done, Failure> {
+    who(stage.stock.clone()).await
+}
+
+/// nigh's client, and what the server knows of it.
+pub(super) async fn nigh_who(stage: &Stage) -> Result<Done, Failure> {
+    who(stage.nigh.clone()).await
+}
+
+async fn who<T: Caller>(mut client: DiagClient<T>) -> Result<Done, Failure> {
+    let start = Instant::now();
+    let reply = client.who_am_i(WhoAmIRequest {}).await?.into_inner();
+    let time = start.elapsed();
+    let executable = reply.executable.and_then(|fact| fact.text);
+    let program = executable
+        .as_deref()
+        .and_then(|path| path.rsplit('/').next());
+    let result = match program {
+        Some(program) => format!("the server knows it, and that it runs {program}"),
+        None => "the server knows it".to_owned(),
+    };
+    Ok(Done {
+        caller: reply.summary,
+        result,
+        time,
+    })
+}
+
+/// The other direction: the kernel also tells the client who listens, and it is the process that was started.
+pub(super) async fn server_who(stage: &Stage) -> Result<Done, Failure> {
+    let start = Instant::now();
+    let server = stage.channel.server().await?;
+    let time = start.elapsed();
+    let pid = server.as_local().and_then(|server| server.pid().value());
+    if pid != Some(&stage.pid()) {
+        let text = format!("{server} listens, and process {} was started", stage.pid());
+        return Err(Status::internal(text).into());
+    }
+    Ok(Done {
+        caller: String::new(),
+        result: server.with_names().to_string(),
+        time,
+    })
+}
+
+/// Small calls, one after the other, through tonic's channel.
+pub(super) async fn stock_unary(stage: &Stage) -> Result<Done, Failure> {
+    unary(stage.stock.clone()).await
+}
+
+/// Small calls, one after the other, through nigh's channel.
+pub(super) async fn nigh_unary(stage: &Stage) -> Result<Done, Failure> {
+    unary(stage.nigh.clone()).await
+}
+
+async fn unary<T: Caller>(mut client: DiagClient<T>) -> Result<Done, Failure> {
+    let mut times = Vec::new();
+    for _ in 0..UNARY_CALLS {
+        let start = Instant::now();
+        client.echo(EchoRequest::default()).await?;
+        times.push(start.elapsed());
+    }
+    times.sort_unstable();
+    Ok(Done {
+        caller: summary(client).await?,
+        result: format!("{UNARY_CALLS} answered, the median took this long"),
+        time: times[times.len() / 2],
+    })
+}
+
+/// A client stream and a server stream of many messages.
+pub(super) async fn streams(stage: &Stage) -> Result<Done, Failure> {
+    let mut client = stage.nigh.clone();
+    let (message_bytes, count) = STREAM;
+    let start = Instant::now();
+    let data = Bytes::from(vec![0; message_bytes as usize]);
+    let requests = (0..count).map(move |_| UploadRequest { data: data.clone() });
+    let up = client.upload(tokio_stream::iter(requests)).await?;
+    let request = DownloadRequest {
+        count,
+        message_bytes,
+        interval: None,
+    };
+    let mut replies = client.download(request).await?.into_inner();
+    let mut down = 0;
+    while let Some(reply) = replies.message().await? {
+        down += reply.data.len();
+    }
+    let time = start.elapsed();
+    let up = up.into_inner().bytes;
+    Ok(Done {
+        caller: summary(client).await?,
+        result: format!("{} MiB up, {} MiB down", up >> 20, down >> 20),
+        time,
+    })
+}
+
+/// Both sides speak in turn on one call.
+pub(super) async fn conversation(stage: &Stage) -> Result<Done, Failure> {
+    let mut client = stage.nigh.clone();
+    let start = Instant::now();
+    let (say, said) = tokio::sync::mpsc::channel(1);
+    let said = tokio_stream::wrappers::ReceiverStream::new(said);
+    let mut replies = client.echo_stream(said).await?.into_inner();
+    let mut heard = Vec::new();
+    for word in ["each", "line", "answered", "before", "the", "next"] {
+        let text = word.to_owned();
+        let request = EchoRequest {
+            text,
+            ..EchoRequest::default()
+        };
+        // A closed call shows as the end of its replies.
+        let _ = say.send(request).await;
+        heard.extend(replies.next().await.transpose()?.map(|reply| reply.text));
+    }
+    drop(say);
+    let rest = replies.message().await?;
+    let time = start.elapsed();
+    let end = if rest.is_none() { "" } else { " and more" };
+    Ok(Done {
+        caller: summary(client).await?,
+        result: format!("{}{end}", heard.join(" ")),
+        time,
+    })
+}
+
+/// A call that would take longer than it may.
+pub(super) async fn deadline(stage: &Stage) -> Result<Done, Failure> {
+    let mut client = stage.nigh.clone();
+    let mut request = Request::new(EchoRequest {
+        delay: Some(prost_types::Duration {
+            seconds: 3600,
+            nanos: 0,
+        }),
+        ..EchoRequest::default()
+    });
+    request.set_timeout(DEADLINE);
+    let start = Instant::now();
+    let refusal = refusal(client.echo(request).await, Code::DeadlineExceeded)?;
+    let time = start.elapsed();
+    Ok(Done {
+        caller: summary(client).await?,
+        result: format!("{refusal} after {} ms", DEADLINE.as_millis()),
+        time,
+    })
+}
+
+/// A method that the guard closes to this caller; the server's own counters show that nothing ran.
+pub(super) async fn guarded(stage: &Stage) -> Result<Done, Failure> {
+    let mut client = stage.stock.clone();
+    let before = counters(&mut client).await?;
+    let start = Instant::now();
+    let refusal = refusal(
+        client.sleep(SleepRequest::default()).await,
+        Code::PermissionDenied,
+    )?;
+    let time = start.elapsed();
+    let after = counters(&mut client).await?;
+    let ran = runs(&after) - runs(&before);
+    let refused = after.calls_refused - before.calls_refused;
+    if (ran, refused) != (0, 1) {
+        let text = format!("{refused} refused and {ran} handlers ran, instead of 1 and 0");
+        return Err(Status::internal(text).into());
+    }
+    Ok(Done {
+        caller: summary(client).await?,
+        result: format!(
+            "{refusal}: {GUARDED} is for group {}; handlers run: {ran}",
+            stage.group()
+        ),
+        time,
+    })
+}
+
+fn runs(counters: &CountersReply) -> u64 {
+    let runs = counters.handlers_by_method.get(GUARDED);
+    runs.copied().unwrap_or(0)
+}
+
+async fn counters<T: Caller>(client: &mut DiagClient<T>) -> Result<CountersReply, Failure> {
+    Ok(client.counters(CountersRequest {}).await?.into_inner())
+}
+
+async fn summary<T: Caller>(mut client: DiagClient<T>) -> Result<String, Failure> {
+    Ok(client
+        .who_am_i(WhoAmIRequest {})
+        .await?
+        .into_inner()
+        .summary)
+}
+
+/// The name of the status that was to come; anything else is a failure.
+fn refusal<T>(answer: Result<T, Status>, wanted: Code) -> Result<&'static str, Failure> {
+    match answer {
+        Err(status) if status.code() == wanted => Ok(code_name(wanted)),
+        Err(status) => Err(status.into()),
+        Ok(_) => Err(Status::internal("it was answered, and should have been refused").into()),
+    }
+}

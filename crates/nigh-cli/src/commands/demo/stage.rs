@@ -1,0 +1,174 @@
+//! The setting of the demonstration: a server in a process of its own on a private socket, and two clients of it.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nigh::{Address, LocalPeer};
+use nigh_socket::group_name;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tonic::transport::Endpoint;
+
+use super::DemoError;
+use crate::LOG_VARIABLE;
+use crate::diag::pb::diag_client::DiagClient;
+use crate::error::Failure;
+
+/// The method that only a group may call of which the caller is not a member.
+pub(super) const GUARDED: &str = "Sleep";
+
+/// Highest group id that is tried for one with a name.
+const NAMED_GIDS_MAX: u32 = 1000;
+
+/// Longest path that tonic's own client can connect to, in bytes.
+const STOCK_PATH_MAX: usize = 107;
+
+/// A running server and clients that are connected to it.
+pub(super) struct Stage {
+    // Dropped in this order: the server is killed before its folder goes.
+    server: Child,
+    folder: Folder,
+    address: Address,
+    group: String,
+    /// tonic's own client on tonic's own channel.
+    pub(super) stock: DiagClient<tonic::transport::Channel>,
+    /// The same generated client on nigh's channel.
+    pub(super) nigh: DiagClient<nigh::Channel>,
+    /// nigh's channel itself.
+    pub(super) channel: nigh::Channel,
+}
+
+impl Stage {
+    /// Starts the server and connects both clients.
+    pub(super) async fn set() -> Result<Self, Failure> {
+        let folder = Folder::make()?;
+        let socket = folder.0.join("s");
+        let address = Address::Path(socket.clone());
+        let (gid, group) = strange_group();
+        let server = start(&address, gid).await?;
+        let uri = format!("unix:{}", socket.display());
+        let endpoint = Endpoint::from_shared(uri).map_err(DemoError::Stock)?;
+        let stock = endpoint.connect().await.map_err(DemoError::Stock)?;
+        let channel = nigh::Channel::connect(address.clone()).await?;
+        Ok(Self {
+            server,
+            folder,
+            address,
+            group,
+            stock: DiagClient::new(stock),
+            nigh: DiagClient::new(channel.clone()),
+            channel,
+        })
+    }
+
+    /// Where the server listens.
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The group that guards [`GUARDED`].
+    pub(super) fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// The server's process.
+    pub(super) fn pid(&self) -> u32 {
+        self.server.id().unwrap_or(0)
+    }
+
+    /// Whether the server left its socket.
+    pub(super) fn socket_is_there(&self) -> bool {
+        fs::symlink_metadata(self.folder.0.join("s")).is_ok()
+    }
+
+    /// Lets the server end, which it does with its standard input, and waits until it has.
+    pub(super) async fn stop(&mut self) -> io::Result<ExitStatus> {
+        drop(self.server.stdin.take());
+        self.server.wait().await
+    }
+}
+
+/// Runs this same program as a server, and returns once it listens.
+async fn start(address: &Address, gid: u32) -> Result<Child, DemoError> {
+    let program = std::env::current_exe().map_err(DemoError::Start)?;
+    let mut server = Command::new(program)
+        .args([
+            "serve",
+            &address.to_string(),
+            "--json",
+            "--until-eof",
+            "--guard",
+        ])
+        .arg(format!("/nigh.diag.v1.Diag/{GUARDED}=group:{gid}"))
+        // The refusal to come is no surprise; what is one should be seen.
+        .env(LOG_VARIABLE, "error")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(DemoError::Start)?;
+    let stdout = server.stdout.take().ok_or(DemoError::NotReady)?;
+    let mut lines = BufReader::new(stdout).lines();
+    match lines.next_line().await.map_err(DemoError::Start)? {
+        Some(line) if line.contains("\"listening\"") => Ok(server),
+        _ => Err(DemoError::NotReady),
+    }
+}
+
+/// A group that this process is not in, with a name if there is one: its id and what to call it.
+fn strange_group() -> (u32, String) {
+    let mine = own_groups();
+    let strange = |gid: &u32| !mine.contains(gid);
+    let named = (1..=NAMED_GIDS_MAX).filter(strange).find_map(|gid| {
+        let name = group_name(gid).ok().flatten()?;
+        Some((gid, name))
+    });
+    named.unwrap_or_else(|| {
+        // Groups are few; one of the first numbers is free.
+        let gid = (1..u32::MAX).find(strange).unwrap_or(u32::MAX - 1);
+        (gid, gid.to_string())
+    })
+}
+
+/// The groups that a server would see, by asking the kernel as a server does.
+fn own_groups() -> Vec<u32> {
+    let peer = std::os::unix::net::UnixStream::pair().and_then(|(a, _b)| LocalPeer::of(&a));
+    let Ok(peer) = peer else {
+        return Vec::new();
+    };
+    let mut groups = peer.groups().value().cloned().unwrap_or_default();
+    groups.extend(peer.gid().value());
+    groups
+}
+
+/// A new folder that only this user can look into; removed with what is in it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make() -> Result<Self, DemoError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let unique = now.map_or(0, |now| now.subsec_nanos());
+        let name = format!("nigh-demo-{}-{unique}", std::process::id());
+        let mut path = std::env::temp_dir().join(&name);
+        if path.as_os_str().len() + 2 > STOCK_PATH_MAX {
+            path = Path::new("/tmp").join(&name);
+        }
+        // Fails if somebody was here first.
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => Ok(Self(path)),
+            Err(source) => Err(DemoError::Folder { path, source }),
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What cannot be removed now is in a folder for temporary things.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

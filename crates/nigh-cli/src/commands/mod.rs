@@ -1,0 +1,8 @@
+//! One file per command of `nigh`.
+
+pub(crate) mod call;
+pub(crate) mod demo;
+pub(crate) mod ls;
+pub(crate) mod manual;
+pub(crate) mod serve;
+pub(crate) mod who;

@@ -1,0 +1,184 @@
+//! How a command fails: the message, the hint and the exit code.
+
+use std::error::Error;
+use std::io;
+
+use nigh::{ChannelError, ServerError};
+use nigh_socket::introspect::IntrospectError;
+use nigh_socket::{BindError, BindFault, ConnectError};
+use tonic::{Code, Status};
+
+use crate::call::ShowError;
+use crate::call::exchange::ExchangeError;
+use crate::call::metadata::MetadataError;
+use crate::call::reply::ReplyError;
+use crate::call::request::RequestError;
+use crate::call::schema::SchemaError;
+use crate::call::status::describe;
+use crate::commands::demo::DemoError;
+use crate::commands::serve::NotServed;
+use crate::output::visible;
+
+/// A command that did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// A `--metadata` argument cannot be sent.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// The requests of a call cannot be read.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The method or its types cannot be found.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// There is no gRPC server at the address.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    /// Nobody answers at the address.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A server did not start, or ended on its own.
+    #[error(transparent)]
+    Serve(#[from] ServerError),
+    /// A listener's role is not served.
+    #[error(transparent)]
+    NotServed(#[from] NotServed),
+    /// The demonstration could not be set up.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+    /// The server answered with a failure.
+    #[error("{}", describe(.0))]
+    Status(Box<Status>),
+    /// The machine's sockets cannot be listed.
+    #[error(transparent)]
+    Introspect(#[from] IntrospectError),
+    /// A reply cannot be put into JSON.
+    #[error(transparent)]
+    Reply(#[from] ReplyError),
+    /// Standard output is gone or full.
+    #[error("cannot write the output")]
+    Output(#[from] io::Error),
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self::Status(Box::new(status))
+    }
+}
+
+impl From<ExchangeError> for Failure {
+    fn from(error: ExchangeError) -> Self {
+        match error {
+            ExchangeError::Request(error) => Self::Request(error),
+            ExchangeError::Show(ShowError::Write(error)) => Self::Output(error),
+            ExchangeError::Show(ShowError::Reply(error)) => Self::Reply(error),
+        }
+    }
+}
+
+impl Failure {
+    /// The exit code: 1 in general, 2 usage, 3 cannot connect, 16 + gRPC status code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Metadata(_) | Self::Request(_) | Self::NotServed(_) => 2,
+            Self::Schema(SchemaError::Reflection(status)) | Self::Status(status) => {
+                status_exit_code(status.code())
+            }
+            Self::Schema(_) => 2,
+            Self::Channel(_) | Self::Connect(_) => 3,
+            _ => 1,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Metadata(error) => error.hint().map(Into::into),
+            Self::Request(error) => error.hint(),
+            Self::Schema(SchemaError::Reflection(status)) | Self::Status(status) => {
+                status_hint(status.code()).map(Into::into)
+            }
+            Self::Schema(error) => error.hint(),
+            Self::Channel(error) => error.hint(),
+            Self::Connect(error) => error.hint().map(Into::into),
+            Self::Bind(error) if matches!(error.fault(), BindFault::InUse) => {
+                Some("stop it, or take the address over from it with --replace".into())
+            }
+            Self::Bind(error) => error.hint().map(Into::into),
+            Self::Serve(error) => error.hint().map(Into::into),
+            Self::NotServed(_) | Self::Demo(_) => None,
+            Self::Introspect(error) => error.hint().map(Into::into),
+            Self::Reply(error) => error.hint().map(Into::into),
+            Self::Output(_) => None,
+        }
+    }
+
+    /// Whether the reader of our output went away, which is no news to anybody.
+    pub fn is_silent(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// The message with its causes, on one line.
+    pub fn message(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let more = error.to_string();
+            if !text.contains(&more) {
+                text = format!("{text}: {more}");
+            }
+            cause = error.source();
+        }
+        visible(&text)
+    }
+}
+
+fn status_exit_code(code: Code) -> u8 {
+    // Codes run from 0 to 16.
+    16 + u8::try_from(i32::from(code)).unwrap_or(2)
+}
+
+fn status_hint(code: Code) -> Option<&'static str> {
+    Some(match code {
+        Code::Unimplemented => "`nigh call ADDR` lists what the server offers",
+        Code::PermissionDenied => "`nigh who ADDR` shows who the server takes you for, if it tells",
+        Code::DeadlineExceeded => "give it more time with --deadline",
+        Code::OutOfRange | Code::ResourceExhausted => {
+            "if a message is too large: --max-reply sets the limit on this side"
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes() {
+        let status = |code| Failure::Status(Box::new(Status::new(code, "")));
+        assert_eq!(status(Code::Cancelled).exit_code(), 17);
+        assert_eq!(status(Code::Unauthenticated).exit_code(), 32);
+        let refused = SchemaError::Reflection(Box::new(Status::permission_denied("no")));
+        assert_eq!(Failure::from(refused).exit_code(), 23);
+        assert_eq!(Failure::from(SchemaError::NoReflection).exit_code(), 2);
+        assert_eq!(
+            Failure::from(MetadataError::NoColon("x".into())).exit_code(),
+            2
+        );
+        assert_eq!(Failure::from(io::Error::other("full")).exit_code(), 1);
+    }
+
+    #[test]
+    fn messages_are_one_line_with_their_causes() {
+        let failure = Failure::from(io::Error::other("disk\nfull"));
+        assert_eq!(failure.message(), "cannot write the output: disk\\nfull");
+        let status = Status::new(Code::NotFound, "a\x1bb");
+        let failure = Failure::Status(Box::new(status));
+        assert_eq!(failure.message(), "NOT_FOUND: a\\u{1b}b");
+    }
+}

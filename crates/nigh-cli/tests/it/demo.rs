@@ -1,0 +1,46 @@
+//! `nigh demo` as a program: every row ends as it should, within seconds, and nothing is left behind.
+
+use serde_json::Value;
+
+use crate::program::nigh;
+
+#[tokio::test]
+async fn the_demonstration_succeeds_and_tidies_up() {
+    let ran = nigh(&["demo", "--json"]).await;
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    let rows: Vec<Value> = ran
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(rows.iter().all(|row| row["ok"] == true), "{}", ran.stdout);
+    let uid = format!("uid {} ", rustix::process::getuid().as_raw());
+    let stock = rows
+        .iter()
+        .find(|row| row["what"] == "a stock gRPC client asks who it is");
+    let caller = stock.unwrap()["caller"].as_str().unwrap();
+    assert!(caller.starts_with(&uid), "{caller}");
+    let refused = rows
+        .iter()
+        .find(|row| row["what"] == "a method for a group the caller is not in");
+    let result = refused.unwrap()["result"].as_str().unwrap();
+    assert!(
+        result.starts_with("PERMISSION_DENIED") && result.ends_with("handlers run: 0"),
+        "{result}"
+    );
+}
+
+#[tokio::test]
+async fn the_table_is_for_people() {
+    let ran = nigh(&["demo"]).await;
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{}", ran.stdout);
+    let mut lines = ran.stdout.lines();
+    let address = lines
+        .next()
+        .unwrap()
+        .strip_prefix("server at unix:")
+        .unwrap();
+    assert!(!std::path::Path::new(address).parent().unwrap().exists());
+    assert!(lines.nth(1).unwrap().starts_with("WHAT "));
+    assert!(!ran.stdout.contains('\x1b'));
+}

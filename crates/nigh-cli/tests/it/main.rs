@@ -1,0 +1,10 @@
+//! Integration tests of nigh-cli, one binary.
+
+mod command;
+mod demo;
+mod engine;
+mod ls;
+mod program;
+mod serve;
+mod support;
+mod who;
