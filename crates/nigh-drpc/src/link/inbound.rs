@@ -71,11 +71,6 @@ impl Inbound {
         self.framing
     }
 
-    /// Speaks another framing from now on, between messages.
-    pub(crate) fn set_framing(&mut self, framing: Framing) {
-        self.framing = Some(framing);
-    }
-
     /// Whether a message has begun and is not complete.
     pub(crate) fn is_partial(&self) -> bool {
         self.assembler.is_partial()

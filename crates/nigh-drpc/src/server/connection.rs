@@ -82,7 +82,9 @@ impl Connection {
         drain: Option<Drain>,
     ) -> Self {
         let drain = drain.map(|mut drain| -> Pin<Box<dyn Future<Output = ()> + Send>> {
-            Box::pin(async move { drop(drain.begun().await) })
+            Box::pin(async move {
+                let _deadline = drain.begun().await;
+            })
         });
         Self {
             inbound: Inbound::new(shared.framing, &shared.limits),
@@ -111,8 +113,8 @@ impl Connection {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ending>> {
+        self.watch_drain(cx);
         loop {
-            self.watch_drain(cx);
             let is_written = match self.flush(cx)? {
                 Flush::Done => true,
                 Flush::Blocked => false,
@@ -134,9 +136,8 @@ impl Connection {
                         read?;
                         progressed = true;
                     }
-                    Poll::Pending if self.is_draining && !self.inbound.is_partial() => {
-                        self.has_ended = true;
-                    }
+                    // Whoever had called when the drain began has been answered.
+                    Poll::Pending if self.is_draining && self.is_idle() => self.has_ended = true,
                     Poll::Pending => {}
                 }
             }
@@ -150,10 +151,12 @@ impl Connection {
     }
 
     fn is_finished(&self) -> bool {
-        self.has_ended
-            && self.held.is_none()
-            && self.running.count() == 0
-            && self.outbox.is_empty()
+        self.has_ended && self.held.is_none() && self.is_idle()
+    }
+
+    fn is_idle(&self) -> bool {
+        let is_reading = !self.has_ended && self.inbound.is_partial();
+        !is_reading && self.running.count() == 0 && self.outbox.is_empty()
     }
 
     fn has_room(&self) -> bool {
@@ -178,12 +181,12 @@ impl Connection {
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<Flush, Ending> {
         let sent = self.outbox.sent();
-        let flushed = self.outbox.flush(|slices, fds| {
-            match self.socket.poll_send(cx, slices, fds) {
-                Poll::Ready(sent) => sent,
-                Poll::Pending => Err(SendError::WouldBlock),
-            }
-        });
+        let flushed =
+            self.outbox
+                .flush(|slices, fds| match self.socket.poll_send(cx, slices, fds) {
+                    Poll::Ready(sent) => sent,
+                    Poll::Pending => Err(SendError::WouldBlock),
+                });
         let flushed = match flushed {
             Ok(flushed) => flushed,
             // The caller has gone: what it asked for is still done, its answers go nowhere. drpc §7.7
@@ -335,7 +338,11 @@ impl Connection {
                 self.agreement = Agreement::Told;
                 self.features = features;
                 let window = self.shared.limits.calls_in_flight_max.max(1);
-                let window = if features.has(Features::PIPELINING) { window } else { 0 };
+                let window = if features.has(Features::PIPELINING) {
+                    window
+                } else {
+                    0
+                };
                 Some((features, window))
             }
             Agreement::Open | Agreement::Told => None,
@@ -354,7 +361,9 @@ impl Connection {
         let style = Style::new(Framing::Legacy, Features::NONE, &self.shared.limits);
         self.outbox.push(style.unreadable());
         // The connection ends in any case.
-        let _ = self.outbox.flush(|slices, fds| self.socket.try_send(slices, fds));
+        let _ = self
+            .outbox
+            .flush(|slices, fds| self.socket.try_send(slices, fds));
     }
 
     fn check_time(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {

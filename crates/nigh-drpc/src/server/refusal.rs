@@ -2,7 +2,7 @@
 
 use std::net::Shutdown;
 
-use nigh_socket::{RecvError, Received, UnixSeqpacket};
+use nigh_socket::{Received, RecvError, UnixSeqpacket};
 
 use super::answer::Style;
 use super::handler::Failure;
@@ -33,7 +33,9 @@ pub(crate) async fn refuse(
     let mut outbox = Outbox::default();
     outbox.push(style.respond(call.sequence, Err(failure), grant));
     // One small packet into an empty buffer: it fits, or the caller has gone.
-    if outbox.flush(|slices, fds| socket.try_send(slices, fds)).is_err()
+    if outbox
+        .flush(|slices, fds| socket.try_send(slices, fds))
+        .is_err()
         || socket.shutdown(Shutdown::Write).is_err()
     {
         return Ok(());

@@ -3,5 +3,7 @@
 mod bytes_of;
 mod first_packet;
 mod golden;
+mod harness;
 mod properties;
+mod serving;
 mod violations;
