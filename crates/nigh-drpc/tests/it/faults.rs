@@ -1,4 +1,8 @@
 //! Peers that break rules, stall, vanish or flood: each costs itself alone.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "a helper's broken precondition is a failed test"
+)]
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,6 +10,7 @@ use std::time::Duration;
 
 use nigh_drpc::wire::{Framing, Response, Status};
 use nigh_drpc::{Accepts, BlockingClient, Client, ClientOptions};
+use nigh_testkit::Child;
 
 use crate::bytes_of::{body, packet, packets};
 use crate::harness::{ECHO, LARGE, MODULE, Raw, TestServer, blocking, call};
@@ -104,8 +109,14 @@ async fn a_caller_that_does_not_read_is_cut_off() {
     server.stop().await;
 }
 
+#[test]
+fn a_thousand_connections_are_served() {
+    Child::test("faults::thousand_child").run().assert_success();
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_connections_are_served() {
+#[ignore = "runs as a child of a_thousand_connections_are_served"]
+async fn thousand_child() {
     // A socket at each end and a pidfd each.
     nigh_testkit::limit_descriptors(4096);
     let mut limits = nigh_socket::Limits::default();

@@ -1,6 +1,7 @@
 //! A server of test methods on a socket of its own, and raw packet peers that send whatever a test wants.
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     reason = "a helper's broken precondition is a failed test"
 )]
 

@@ -10,4 +10,5 @@ mod properties;
 mod servers;
 mod serving;
 mod sharing;
+mod stubs;
 mod violations;

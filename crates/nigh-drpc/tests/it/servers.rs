@@ -1,4 +1,8 @@
 //! The clients against servers that misbehave: each fault has its name, and the end is never a success.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper's broken precondition is a failed test"
+)]
 
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -73,6 +77,7 @@ fn framed(response: &Response) -> Vec<u8> {
     packets(&response.encode()).remove(0)
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 #[tokio::test(flavor = "multi_thread")]
 async fn every_way_to_misbehave_has_its_name() {
     let ok = |sequence| Response::new(sequence, Status::Success);

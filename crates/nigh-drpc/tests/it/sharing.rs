@@ -1,4 +1,8 @@
 //! One front for two protocols: dRPC packets and a byte stream share one quota, one policy and one drain.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper's broken precondition is a failed test"
+)]
 
 use std::sync::Arc;
 
