@@ -49,8 +49,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .mode(0o666)
         .allow_shared_parent(true)
         .bind(address.clone())?;
+    let server = server.listen(bound);
     if path.is_some() {
-        server.serve(bound).await?;
+        server.run(std::future::pending()).await?;
         return Ok(());
     }
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
