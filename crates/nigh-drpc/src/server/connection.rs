@@ -69,6 +69,8 @@ pub(crate) struct Connection {
     /// The caller will send nothing more.
     has_ended: bool,
     drain: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// The same signal, to be asked when a call is about to start: it may have come since this task last looked.
+    signal: Option<Drain>,
     is_draining: bool,
     message_timer: Timer,
     write_timer: Timer,
@@ -81,6 +83,7 @@ impl Connection {
         peer: Peer,
         drain: Option<Drain>,
     ) -> Self {
+        let signal = drain.clone();
         let drain = drain.map(|mut drain| -> Pin<Box<dyn Future<Output = ()> + Send>> {
             Box::pin(async move {
                 let _deadline = drain.begun().await;
@@ -99,6 +102,7 @@ impl Connection {
             gone: watch::Sender::new(false),
             has_ended: false,
             drain,
+            signal,
             is_draining: false,
             message_timer: Timer::default(),
             write_timer: Timer::default(),
@@ -301,7 +305,7 @@ impl Connection {
             outcome: Err(failure),
             panicked: false,
         };
-        if self.is_draining {
+        if self.signal.as_ref().is_some_and(Drain::has_begun) {
             self.shared.counters.calls_refused_draining();
             self.answer(refuse(Failure::because(Reason::Unavailable)));
             return Ok(());
