@@ -13,7 +13,8 @@ pub enum Speaks {
     /// Always the same. The default is [`Framing::Chunked`].
     Only(Framing),
     /// What the server speaks: a small call of a module that nobody has goes ahead on each new connection, and costs a
-    /// line in a DAOS server's log. drpc §4.5
+    /// line in a DAOS server's log. What the server understands is known from it too, so that many calls can be in
+    /// flight at once from the first; otherwise the first call is alone until it is answered. drpc §4.5, §9.2
     Probe,
 }
 
