@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
 use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use nigh_socket::{Address, Peer, Stream};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tonic::body::Body;
 
 use super::greeting::{Greeted, is_silent_end};
+use super::upload::Uploads;
 use super::{ChannelError, ChannelOptions};
 use crate::io::{Io, Transport};
 use crate::tls::ClientTls;
@@ -201,7 +202,7 @@ impl Connector {
             }
             _ => Transport::Plain(stream),
         };
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let mut builder = http2::Builder::new(Uploads);
         builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)

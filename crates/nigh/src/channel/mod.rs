@@ -3,6 +3,7 @@
 mod call;
 mod connection;
 mod greeting;
+mod upload;
 
 use std::future::Future;
 use std::pin::Pin;
