@@ -37,7 +37,7 @@ pub(super) async fn run(
     let Some(timeout) = timeout else {
         return send(&connector, request, None, None).await;
     };
-    let at = Instant::now() + timeout;
+    let at = deadline::after(timeout);
     let sending = send(
         &connector,
         request,
@@ -81,7 +81,8 @@ async fn send(
             .ready(at)
             .await
             .map_err(|error| unreachable(&error, at))?;
-        // Without this, calls would pile up in the connection's queue beyond every limit.
+        // Says whether the connection still lives, and no more: calls beyond the server's limit of streams wait in the
+        // connection's queue, which holds as many as its callers make.
         let accepts = std::future::poll_fn(|cx| live.sender.poll_ready(cx)).await;
         let error = match accepts {
             Err(error) => error,

@@ -96,3 +96,18 @@ async fn an_inherited_descriptor_is_one_connection_and_says_so_when_it_has_ended
     };
     assert_eq!(status.code(), Code::Unavailable);
 }
+
+#[tokio::test]
+async fn a_channel_may_wait_for_ever() {
+    let served = Served::plain();
+    let ever = std::time::Duration::MAX;
+    let options = Channel::options().timeout(ever).keepalive(ever);
+    let channel = options.connect(served.address()).await.unwrap();
+    let mut client = TestClient::new(channel);
+    let mut request = tonic::Request::new(payload(""));
+    request
+        .metadata_mut()
+        .insert("grpc-timeout", "99999999H".parse().unwrap());
+    client.echo(request).await.unwrap();
+    served.stop().await;
+}
