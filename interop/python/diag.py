@@ -152,7 +152,7 @@ class Checks:
 
     def oversized_reply(self):
         """a reply over the client's limit is refused and the connection lives"""
-        error = status_of(lambda: self.stub.Echo(pb.EchoRequest(reply_bytes=9 * MIB), timeout=PATIENCE))
+        error = status_of(lambda: self.stub.Echo(pb.EchoRequest(reply_bytes=4 * MIB), timeout=PATIENCE))
         expect(error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, f"got {error.code()}: {error.details()}")
         self.unary()
 

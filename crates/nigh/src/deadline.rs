@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use http::HeaderMap;
+use tokio::time::Instant;
 
 /// A `grpc-timeout` that is not one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +18,14 @@ pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, BadTimeou
         .get("grpc-timeout")
         .map(|value| parse(value.as_bytes()))
         .transpose()
+}
+
+/// Longer than anybody waits, and short enough for every clock: 30 years.
+pub(crate) const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+/// The moment after `time` from now; what no clock can hold is far away.
+pub(crate) fn after(time: Duration) -> Instant {
+    Instant::now() + time.min(FAR)
 }
 
 fn parse(value: &[u8]) -> Result<Duration, BadTimeout> {
@@ -41,6 +50,11 @@ fn parse(value: &[u8]) -> Result<Duration, BadTimeout> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_time_is_too_long() {
+        assert!(after(Duration::MAX) >= after(Duration::from_secs(1)));
+    }
 
     #[test]
     fn every_unit_and_no_other() {

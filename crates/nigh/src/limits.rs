@@ -23,6 +23,13 @@ pub struct Limits {
 }
 
 /// Limits of one HTTP/2 connection (RFC 9113).
+///
+/// What one caller can make the server hold, at worst: [`connection_window_bytes`](Self::connection_window_bytes) of
+/// requests that no handler reads, and for each of [`concurrent_streams_max`](Self::concurrent_streams_max) calls
+/// [`send_buffer_bytes_max`](Self::send_buffer_bytes_max) of answers that it does not read, and the one message that
+/// went over it. By default that is 2 MiB + 256 x 256 KiB = 66 MiB and 256 messages per connection, times
+/// [`connections_per_uid_max`](nigh_socket::Limits::connections_per_uid_max) for a user: lower these limits where
+/// callers are not trusted.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Http2Limits {
@@ -37,7 +44,7 @@ pub struct Http2Limits {
     pub connection_window_bytes: u32,
     /// Bytes of one frame. Default 256 KiB: larger ones delay the other calls of the connection.
     pub frame_bytes_max: u32,
-    /// Bytes of answers buffered for one call that its caller has not read. Default 1 MiB.
+    /// Bytes of answers buffered for one call that its caller has not read. Default 256 KiB.
     pub send_buffer_bytes_max: usize,
     /// Calls that the caller cancelled before the server looked at them; above it the connection is
     /// ended as a reset flood. Default 1024: a client that cancels 256 running calls at once is not one.
@@ -59,7 +66,7 @@ impl Default for Http2Limits {
             stream_window_bytes: 1024 * 1024,
             connection_window_bytes: 2 * 1024 * 1024,
             frame_bytes_max: 256 * 1024,
-            send_buffer_bytes_max: 1024 * 1024,
+            send_buffer_bytes_max: 256 * 1024,
             pending_resets_max: 1024,
             keepalive: None,
             keepalive_remote: Some(KEEPALIVE_REMOTE),

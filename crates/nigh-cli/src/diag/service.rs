@@ -20,8 +20,8 @@ use super::pb::{
     WhoAmIRequest,
 };
 
-/// Most bytes of data in one reply.
-const DATA_BYTES_MAX: u32 = 64 << 20;
+/// Most bytes of data in one reply: what most clients take, and what each call can make the server hold.
+const DATA_BYTES_MAX: u32 = 4 << 20;
 /// Metadata with this prefix is returned.
 const ECHO_PREFIX: &str = "x-nigh-echo-";
 

@@ -256,7 +256,7 @@ async fn the_deadline_holds_here_and_at_the_server() {
 #[tokio::test]
 async fn sizes_are_checked_on_both_sides() {
     let stock = Stock::start(Reflection::V1);
-    let (outcome, _) = call(&stock, "Echo", r#"{"reply_bytes": 67108865}"#).await;
+    let (outcome, _) = call(&stock, "Echo", r#"{"reply_bytes": 4194305}"#).await;
     assert_eq!(outcome.status.code(), Code::InvalidArgument);
     assert!(outcome.status.message().starts_with("reply_bytes:"));
 

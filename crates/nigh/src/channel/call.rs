@@ -1,7 +1,6 @@
 //! One call over the channel: under its deadline, over a new connection if the old one broke before
 //! the call was sent, and never sent twice.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,13 +10,13 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use nigh_socket::Address;
-use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::ChannelError;
 use super::connection::Connector;
+use super::upload::{Upload, Waiting};
 use crate::deadline;
 
 /// Connections tried for one call. A call is tried again only if it is certain that none of it was
@@ -38,7 +37,7 @@ pub(super) async fn run(
     let Some(timeout) = timeout else {
         return send(&connector, request, None, None).await;
     };
-    let at = Instant::now() + timeout;
+    let at = deadline::after(timeout);
     let sending = send(
         &connector,
         request,
@@ -72,22 +71,18 @@ async fn send(
     at: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 ) -> Result<Response<Body>, Status> {
-    // Lives as long as somebody waits for the answer; without it the request's open body would keep
-    // the call, and its handler, alive after everybody has left.
-    let (waiting, left) = oneshot::channel();
-    request = request.map(|body| {
-        Body::new(CancelledBody {
-            body,
-            left: Some(left),
-        })
-    });
+    // Without it the request's open body would keep the call, and its handler, alive after everybody has left.
+    let (head, body) = request.into_parts();
+    let (upload, waiting) = Upload::new(body);
+    request = Request::from_parts(head, Body::new(upload));
     let mut attempt = 1;
     loop {
         let mut live = connector
             .ready(at)
             .await
             .map_err(|error| unreachable(&error, at))?;
-        // Without this, calls would pile up in the connection's queue beyond every limit.
+        // Says whether the connection still lives, and no more: calls beyond the server's limit of streams wait in the
+        // connection's queue, which holds as many as its callers make.
         let accepts = std::future::poll_fn(|cx| live.sender.poll_ready(cx)).await;
         let error = match accepts {
             Err(error) => error,
@@ -155,45 +150,10 @@ fn lost(address: &Address, error: hyper::Error) -> Status {
     status
 }
 
-/// A request's body that resets its stream once nobody waits for the answer any more.
-struct CancelledBody {
-    body: Body,
-    left: Option<oneshot::Receiver<Infallible>>,
-}
-
-impl HttpBody for CancelledBody {
-    type Data = Bytes;
-    type Error = Fault;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        let this = &mut *self;
-        if let Some(left) = &mut this.left
-            && Pin::new(left).poll(cx).is_ready()
-        {
-            this.left = None;
-            return Poll::Ready(Some(Err(h2::Error::from(h2::Reason::CANCEL).into())));
-        }
-        Pin::new(&mut this.body).poll_frame(cx).map_err(Into::into)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-type Fault = Box<dyn std::error::Error + Send + Sync>;
-
 /// An answer's body, ended by the call's deadline.
 struct AnswerBody {
     /// With what keeps the upload going. Both are gone once the deadline has passed, and so the call.
-    answer: Option<(hyper::body::Incoming, oneshot::Sender<Infallible>)>,
+    answer: Option<(hyper::body::Incoming, Waiting)>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 

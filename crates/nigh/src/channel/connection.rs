@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
 use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use nigh_socket::{Address, Peer, Stream};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tonic::body::Body;
 
 use super::greeting::{Greeted, is_silent_end};
+use super::upload::Uploads;
 use super::{ChannelError, ChannelOptions};
+use crate::deadline;
 use crate::io::{Io, Transport};
 use crate::tls::ClientTls;
 
@@ -88,12 +90,12 @@ impl Connector {
         &self.address
     }
 
-    /// The connection, made anew if it is broken; within the channel's timeout and `deadline`.
-    pub(super) async fn ready(&self, deadline: Option<Instant>) -> Result<Live, ChannelError> {
+    /// The connection, made anew if it is broken; within the channel's timeout and `until`.
+    pub(super) async fn ready(&self, until: Option<Instant>) -> Result<Live, ChannelError> {
         let began = self.attempts.load(Ordering::Acquire);
-        let mut state = match deadline {
+        let mut state = match until {
             None => self.state.lock().await,
-            Some(deadline) => tokio::time::timeout_at(deadline, self.state.lock())
+            Some(until) => tokio::time::timeout_at(until, self.state.lock())
                 .await
                 .map_err(|_| self.timed_out(self.options.timeout))?,
         };
@@ -110,9 +112,9 @@ impl Connector {
         }
         state.live = None;
         let attempt = self.attempts.fetch_add(1, Ordering::AcqRel) + 1;
-        let own_limit = Instant::now() + self.options.timeout;
+        let own_limit = deadline::after(self.options.timeout);
         match self
-            .attempt(attempt, deadline.map_or(own_limit, |at| at.min(own_limit)))
+            .attempt(attempt, until.map_or(own_limit, |at| at.min(own_limit)))
             .await
         {
             Ok(live) => {
@@ -121,7 +123,7 @@ impl Connector {
                 Ok(live)
             }
             // One call's short deadline says nothing to those that have more time.
-            Err(error) if deadline.is_some_and(|at| at < own_limit) => Err(error),
+            Err(error) if until.is_some_and(|at| at < own_limit) => Err(error),
             Err(error) => {
                 let error = Arc::new(error);
                 state.failure = Some((attempt, Arc::clone(&error)));
@@ -201,7 +203,7 @@ impl Connector {
             }
             _ => Transport::Plain(stream),
         };
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let mut builder = http2::Builder::new(Uploads);
         builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)

@@ -3,6 +3,7 @@
 mod call;
 mod connection;
 mod greeting;
+mod upload;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,6 +16,7 @@ use nigh_socket::{Address, AddressError, ConnectError, ConnectOptions, Peer, Pol
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::deadline::FAR;
 use crate::limits::{KEEPALIVE_REMOTE, KEEPALIVE_TIMEOUT};
 use crate::tls::{ClientTls, TlsError};
 use connection::Connector;
@@ -169,6 +171,7 @@ impl ChannelOptions {
         let is_remote = matches!(address, Address::Tcp { .. } | Address::Https { .. });
         self.keepalive
             .unwrap_or_else(|| is_remote.then_some(KEEPALIVE_REMOTE))
+            .map(|interval| interval.min(FAR))
     }
 
     /// Connects now.

@@ -126,7 +126,12 @@ async fn serve(
         standing,
         hold,
     } = caller;
-    let mut extensions = connect_info::of(&stream, &listener);
+    let refused = matches!(standing, Standing::Refused { .. });
+    // No handler will ask for a refused caller, and it costs a descriptor for a moment.
+    let mut extensions = match refused {
+        true => http::Extensions::new(),
+        false => connect_info::of(&stream, &listener, &routes.journal),
+    };
     let greeting_time = limits.connections.greeting_time;
     let transport = match tls {
         None => Transport::Plain(stream),
@@ -141,7 +146,6 @@ async fn serve(
             Transport::ServerTls(Box::new(stream))
         }
     };
-    let refused = matches!(standing, Standing::Refused { .. });
     let allowance = refused.then_some(limits.connections.refusal_bytes_max);
     let mut io = Io::new(transport, allowance);
     let drain = hold.as_ref().and_then(Hold::drain);

@@ -247,3 +247,67 @@ async fn a_conversation_that_its_caller_leaves_ends_its_handler() {
     assert!(sender.send(payload("nobody listens")).await.is_err());
     served.stop().await;
 }
+
+/// Answers with a head, and then neither reads nor says anything; tells when that is dropped.
+#[derive(Clone)]
+struct Deaf(tokio::sync::mpsc::Sender<()>);
+
+struct Told(tokio::sync::mpsc::Sender<()>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
+}
+
+impl tower::Service<http::Request<Body>> for Deaf {
+    type Response = http::Response<Body>;
+    type Error = std::convert::Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Self::Error>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let held = (request, Told(self.0.clone()));
+        let silent = futures_util::stream::poll_fn(move |_| {
+            let _held = &held;
+            std::task::Poll::<Option<Result<http_body::Frame<bytes::Bytes>, tonic::Status>>>::Pending
+        });
+        let body = Body::new(http_body_util::StreamBody::new(silent));
+        std::future::ready(Ok(http::Response::new(body)))
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_waits_for_its_window_is_reset_when_its_caller_leaves() {
+    let (held, mut ended) = tokio::sync::mpsc::channel(1);
+    let served = Served::with(|server| server.fallback(Deaf(held)));
+    let channel = nigh::Channel::connect(served.address()).await.unwrap();
+    let (sent, mut progress) = tokio::sync::watch::channel(0_u64);
+    let endless = tokio_stream::iter(std::iter::repeat_with(move || {
+        sent.send_modify(|count| *count += 1);
+        let data = bytes::Bytes::from_static(&[0; 65_536]);
+        Ok::<_, tonic::Status>(http_body::Frame::data(data))
+    }));
+    let body = Body::new(http_body_util::StreamBody::new(endless));
+    let request =
+        http::Request::post("/any.Service/Method").header("content-type", "application/grpc");
+    let request = request.body(body).unwrap();
+    let answer = tower::ServiceExt::oneshot(channel.clone(), request)
+        .await
+        .unwrap();
+    // The server's window of 1 MiB is full, and nothing more is asked of the body.
+    progress.wait_for(|count| *count > 16).await.unwrap();
+    drop(answer);
+    // The body is gone here, and the handler there, while the connection lives on.
+    while progress.changed().await.is_ok() {}
+    let mut client = TestClient::new(channel);
+    client.echo(payload("")).await.unwrap();
+    ended.recv().await.unwrap();
+    served.stop().await;
+}

@@ -121,3 +121,18 @@ async fn a_server_listens_on_an_inherited_socket_and_leaves_its_name_and_queue_a
     parents.accept().unwrap();
     drop(waiting);
 }
+
+#[tokio::test]
+async fn a_channel_may_wait_for_ever() {
+    let served = Served::plain();
+    let ever = std::time::Duration::MAX;
+    let options = Channel::options().timeout(ever).keepalive(ever);
+    let channel = options.connect(served.address()).await.unwrap();
+    let mut client = TestClient::new(channel);
+    let mut request = tonic::Request::new(payload(""));
+    request
+        .metadata_mut()
+        .insert("grpc-timeout", "99999999H".parse().unwrap());
+    client.echo(request).await.unwrap();
+    served.stop().await;
+}
