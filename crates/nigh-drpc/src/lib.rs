@@ -11,6 +11,8 @@ mod limits;
 mod link;
 pub mod modules;
 mod server;
+#[doc(hidden)]
+pub mod stub;
 pub mod wire;
 
 pub use client::{
@@ -22,3 +24,4 @@ pub use server::{
     Accepts, Answer, Caller, Failure, Module, Modules, RegisterError, Request, Server, ServerError,
     listener,
 };
+pub use stub::Typed;

@@ -9,7 +9,7 @@ use super::error::CallError;
 use crate::limits::Limits;
 use crate::link::{Message, Outgoing};
 use crate::wire::{
-    Call, CallExtensions, Features, Framing, PACKET_BYTES_MAX, Response, Status, Violation,
+    Call, CallExtensions, Features, Framing, PACKET_BYTES_MAX, Reason, Response, Status, Violation,
 };
 
 /// The kernel takes no more per packet.
@@ -180,21 +180,18 @@ impl Exchange {
                 announced,
             });
         }
-        let outcome = if response.status != Status::Success {
-            Err(CallError::Status {
-                status: response.status,
-                text: response.extensions.text,
-                reason: response.extensions.reason,
-            })
-        } else if agreed && message.fds_lost {
-            Err(CallError::DescriptorsLost)
-        } else {
-            Ok(Reply {
-                body: response.body,
-                descriptors: if agreed { message.fds } else { Vec::new() },
-            })
+        let sequence = response.sequence;
+        if response.status != Status::Success {
+            return Ok((sequence, Err(refused(response))));
+        }
+        if agreed && message.fds_lost {
+            return Ok((sequence, Err(CallError::DescriptorsLost)));
+        }
+        let reply = Reply {
+            body: response.body,
+            descriptors: if agreed { message.fds } else { Vec::new() },
         };
-        Ok((response.sequence, outcome))
+        Ok((sequence, Ok(reply)))
     }
 
     fn agree(&mut self, response: &Response) -> Result<(), Violation> {
@@ -209,6 +206,18 @@ impl Exchange {
             self.window = response.extensions.window;
         }
         Ok(())
+    }
+}
+
+fn refused(response: Response) -> CallError {
+    match response.extensions.reason {
+        // The server's clock was a little faster than ours.
+        Some(Reason::Deadline) => CallError::Deadline,
+        reason => CallError::Status {
+            status: response.status,
+            text: response.extensions.text,
+            reason,
+        },
     }
 }
 

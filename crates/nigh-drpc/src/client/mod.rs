@@ -116,7 +116,6 @@ impl Client {
     }
 
     /// Prepares a call of `method` of `module`.
-    #[must_use]
     pub fn request(&self, module: i32, method: i32) -> PreparedCall<'_> {
         PreparedCall {
             client: self,

@@ -68,7 +68,6 @@ impl ServerError {
 
 /// How a dRPC socket is bound: packets, mode 0600, and an error if anything is there already, as DAOS has it. Ask for
 /// [`Existing::ReplaceStale`] or [`Existing::TakeOver`] to do otherwise.
-#[must_use]
 pub fn listener() -> ListenerOptions {
     Listener::options()
         .kind(SocketKind::Seqpacket)

@@ -1,6 +1,7 @@
 //! A server of test methods on a socket of its own, and raw packet peers that send whatever a test wants.
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     reason = "a helper's broken precondition is a failed test"
 )]
 
@@ -159,7 +160,17 @@ impl TestServer {
     }
 
     pub(crate) fn with(change: impl FnOnce(Server) -> Server) -> Self {
-        let place = TempSocket::private();
+        Self::at(TempSocket::private(), change)
+    }
+
+    /// Stops and starts another at the same path.
+    pub(crate) async fn restart(mut self) -> Self {
+        self.begin_drain();
+        self.running.await.unwrap().unwrap();
+        Self::at(self.place, |server| server)
+    }
+
+    fn at(place: TempSocket, change: impl FnOnce(Server) -> Server) -> Self {
         let gate = Arc::new(Gate::default());
         let bound = listener().bind(place.path()).unwrap();
         // As an ordinary user too: the tests are about calls.
