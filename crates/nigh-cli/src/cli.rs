@@ -39,6 +39,14 @@ Examples:
   nigh call unix:/run/app.sock nigh.diag.v1.Diag/Echo '{\"text\": \"hello\"}'
   nigh call unix:/run/app.sock nigh.diag.v1.Diag/EchoStream -";
 
+const TAP_HELP: &str = "\
+The server sees the tap's identity instead of the client's, for everybody whom --allow admits.
+Arrows: -> from the client, <- from the server, -- from the tap itself. Descriptors go through.
+
+Examples:
+  nigh tap unix:/tmp/tap unix:/run/app.sock
+  nigh tap drpc:unix:/tmp/tap unix:/run/daos_agent/daos_agent.sock";
+
 /// One command of `nigh`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -49,6 +57,9 @@ pub enum Command {
     Call(CallArgs),
     /// Show who a server is and who it takes you for
     Who(WhoArgs),
+    /// Stand between a client and a server, and print what goes by
+    #[command(after_help = TAP_HELP)]
+    Tap(TapArgs),
     /// List listening Unix sockets
     Ls(LsArgs),
     /// Start a private server, call it in every way, and show what happened
@@ -197,6 +208,42 @@ pub struct WhoArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `nigh tap`.
+#[derive(Debug, Args)]
+pub struct TapArgs {
+    /// Where clients connect: [drpc:|seqpacket:]ADDR.
+    #[arg(value_name = "LISTEN")]
+    pub listen: Listen,
+    /// Where the server is.
+    #[arg(value_name = "CONNECT", value_parser = server)]
+    pub connect: Address,
+    /// Who may connect, and so act with the tap's identity.
+    #[arg(long, value_name = "POLICY", default_value = "same-user")]
+    pub allow: Policy,
+    /// Permissions of the socket file, in octal.
+    #[arg(long, value_name = "OCTAL", value_parser = mode)]
+    pub mode: Option<u32>,
+    /// Where messages are described; those of known methods are shown as JSON.
+    #[command(flatten)]
+    pub origin: OriginArgs,
+    /// Bytes shown of what no decoder knows, and of dRPC's bodies.
+    #[arg(long, value_name = "BYTES", default_value_t = 256)]
+    pub bytes: usize,
+    /// Longest time for connecting to the server.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "5s")]
+    pub timeout: Duration,
+    /// Print one JSON object per line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A server's address; that it takes packets is known, so the prefix that says so may be there.
+fn server(text: &str) -> Result<Address, nigh_socket::AddressError> {
+    let prefixes = ["drpc:", "seqpacket:"];
+    let bare = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix));
+    bare.unwrap_or(text).parse()
 }
 
 /// Arguments of `nigh ls`.

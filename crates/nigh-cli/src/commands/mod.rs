@@ -5,4 +5,5 @@ pub(crate) mod demo;
 pub(crate) mod ls;
 pub(crate) mod manual;
 pub(crate) mod serve;
+pub(crate) mod tap;
 pub(crate) mod who;

@@ -17,9 +17,9 @@ use crate::output::{self, Manner, Style, When};
 
 /// A role that this server does not play.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve {listen}: only streams are served so far")]
+#[error("cannot serve {listen}: only streams and dRPC are served")]
 pub struct NotServed {
-    listen: Listen,
+    pub(super) listen: Listen,
 }
 
 /// Runs `nigh serve`.
@@ -130,7 +130,7 @@ fn counts(counters: &Arc<nigh::Counters>) -> ServerCounts {
 }
 
 /// Completes the first receiver at the first SIGINT or SIGTERM, the second at the second.
-fn stop_signals() -> io::Result<(oneshot::Receiver<()>, oneshot::Receiver<()>)> {
+pub(super) fn stop_signals() -> io::Result<(oneshot::Receiver<()>, oneshot::Receiver<()>)> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let (first, drain) = oneshot::channel();

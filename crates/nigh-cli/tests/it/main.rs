@@ -7,4 +7,5 @@ mod ls;
 mod program;
 mod serve;
 mod support;
+mod tap;
 mod who;

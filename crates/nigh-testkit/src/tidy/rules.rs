@@ -13,7 +13,7 @@ const LONGER: [(&str, usize, &str); 0] = [];
 const UNSAFE_HOME: &str = "crates/nigh-socket/src/sys/";
 
 /// Files or folders that know no runtime, no clock and no socket, so that they can be tested and fuzzed by value.
-pub(super) const PURE: [&str; 13] = [
+pub(super) const PURE: [&str; 14] = [
     "crates/nigh-socket/src/address",
     "crates/nigh-socket/src/cmsg",
     "crates/nigh-socket/src/policy/eval",
@@ -27,6 +27,7 @@ pub(super) const PURE: [&str; 13] = [
     "crates/nigh/src/http2/hpack",
     "crates/nigh-drpc/src/wire",
     "crates/nigh-drpc/src/modules",
+    "crates/nigh-cli/src/tap/decode",
 ];
 
 /// What a pure file may not name.
