@@ -232,7 +232,7 @@ fn descriptors(fds: &[OwnedFd], lost: bool) -> Option<Note> {
 }
 
 /// The kernel's own name of what is behind a descriptor, and the size of a file.
-fn describe(fd: &OwnedFd) -> String {
+pub(crate) fn describe(fd: &OwnedFd) -> String {
     use rustix::fs::FileType;
     use std::os::fd::AsRawFd as _;
     let link = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));

@@ -2,6 +2,7 @@
 
 mod command;
 mod demo;
+mod drpc;
 mod engine;
 mod ls;
 mod program;

@@ -259,6 +259,35 @@ async fn packets_keep_their_bounds_and_descriptors() {
 }
 
 #[tokio::test]
+async fn drpc_calls_are_shown_by_name_in_both_framings() {
+    for framing in ["chunked", "legacy"] {
+        let (socket, front) = (TempSocket::private(), TempSocket::private());
+        let listen = format!("drpc:{}", socket.address());
+        let _serving = Serving::start(&[&listen], &[]);
+        let tapped = format!("drpc:{}", front.address());
+        let mut tap = Tap::start(&tapped, &socket.address(), &[]);
+        let arguments = ["drpc", &front.address(), "test", "greeting", "0a0162"];
+        let ran = nigh(&[&arguments[..], &["--framing", framing]].concat()).await;
+        assert_eq!(
+            (ran.code, &*ran.stdout),
+            (0, "0a0748656c6c6f2062\n"),
+            "{}",
+            ran.stderr
+        );
+        let lines = tap.lines();
+        let call = find(&lines, "call");
+        assert_eq!(
+            (&call["method"], &call["framing"]),
+            (&"TEST/GREETING".into(), &framing.into())
+        );
+        let response = find(&lines, "response");
+        assert_eq!(response["status"], "SUCCESS");
+        assert_eq!(response["body"], "0a0748656c6c6f2062");
+        assert!(response["took_us"].as_u64().unwrap() > 0);
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_is_said() {
     let (socket, front) = (TempSocket::private(), TempSocket::private());
     let mut tap = Tap::start(&front.address(), &socket.address(), &[]);
