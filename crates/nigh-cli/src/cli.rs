@@ -39,6 +39,27 @@ Examples:
   nigh call unix:/run/app.sock nigh.diag.v1.Diag/Echo '{\"text\": \"hello\"}'
   nigh call unix:/run/app.sock nigh.diag.v1.Diag/EchoStream -";
 
+const DRPC_HELP: &str = "\
+Exit code: 0 SUCCESS, 1 no answer (deadline, broken connection, other framing), 2 usage,
+3 cannot connect, 16 + status when the server answers with a failure (18 FAILURE,
+19 UNKNOWN_MODULE, 20 UNKNOWN_METHOD, 21 to 23 the bytes of call, body or answer), 31 any
+other status.
+
+Without METHOD, or without MODULE, the known ones are listed and nobody is called.
+
+Examples:
+  nigh drpc unix:/tmp/d TEST GREETING 0a05776f726c64
+  nigh drpc unix:/tmp/d 0 0 --proto hello.proto --type drpc.Hello:drpc.HelloResponse '{\"name\": \"you\"}'
+  nigh drpc unix:/run/daos_agent/daos_agent.sock sec_agent request_creds --framing probe";
+
+const TAP_HELP: &str = "\
+The server sees the tap's identity instead of the client's, for everybody whom --allow admits.
+Arrows: -> from the client, <- from the server, -- from the tap itself. Descriptors go through.
+
+Examples:
+  nigh tap unix:/tmp/tap unix:/run/app.sock
+  nigh tap drpc:unix:/tmp/tap unix:/run/daos_agent/daos_agent.sock";
+
 /// One command of `nigh`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -49,6 +70,12 @@ pub enum Command {
     Call(CallArgs),
     /// Show who a server is and who it takes you for
     Who(WhoArgs),
+    /// Call a dRPC method, or list the methods that DAOS has
+    #[command(after_help = DRPC_HELP)]
+    Drpc(DrpcArgs),
+    /// Stand between a client and a server, and print what goes by
+    #[command(after_help = TAP_HELP)]
+    Tap(TapArgs),
     /// List listening Unix sockets
     Ls(LsArgs),
     /// Start a private server, call it in every way, and show what happened
@@ -197,6 +224,92 @@ pub struct WhoArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `nigh drpc`.
+#[derive(Debug, Args)]
+pub struct DrpcArgs {
+    /// The server's address.
+    #[arg(value_name = "ADDR", value_parser = server)]
+    pub address: Address,
+    /// The module: a number, or a name that DAOS has.
+    #[arg(value_name = "MODULE", allow_negative_numbers = true)]
+    pub module: Option<String>,
+    /// The method: a number, or a name that DAOS has.
+    #[arg(value_name = "METHOD", allow_negative_numbers = true)]
+    pub method: Option<String>,
+    /// The body: hexadecimal digits, a file or standard input; JSON of the --type. Without it, empty.
+    #[arg(value_name = "HEX|@FILE|-|JSON")]
+    pub input: Option<String>,
+    /// Where messages are described.
+    #[command(flatten)]
+    pub origin: OriginArgs,
+    /// Type of the body, and of the answer's if it is to be shown as JSON, too.
+    #[arg(long = "type", value_name = "REQUEST[:RESPONSE]")]
+    pub types: Option<String>,
+    /// How messages are put into packets: chunked since DAOS 2.8, legacy before; probe finds out.
+    #[arg(long, value_enum, default_value_t)]
+    pub framing: FramingChoice,
+    /// Send a descriptor of this file, opened for reading, or of standard input (-). May be repeated.
+    #[arg(long, value_name = "FILE|-")]
+    pub fd: Vec<PathBuf>,
+    /// Longest time for connecting and for the call; a server of this project is told.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "5s")]
+    pub timeout: Duration,
+    /// Wait, within the timeout, for a server that is not there yet.
+    #[arg(long)]
+    pub wait: bool,
+    /// Print one JSON object: answer, status, descriptors and timing.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How to put messages into packets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum FramingChoice {
+    /// A header in each packet.
+    #[default]
+    Chunked,
+    /// One packet is one message.
+    Legacy,
+    /// Ask the server first.
+    Probe,
+}
+
+/// Arguments of `nigh tap`.
+#[derive(Debug, Args)]
+pub struct TapArgs {
+    /// Where clients connect: [drpc:|seqpacket:]ADDR.
+    #[arg(value_name = "LISTEN")]
+    pub listen: Listen,
+    /// Where the server is.
+    #[arg(value_name = "CONNECT", value_parser = server)]
+    pub connect: Address,
+    /// Who may connect, and so act with the tap's identity.
+    #[arg(long, value_name = "POLICY", default_value = "same-user")]
+    pub allow: Policy,
+    /// Permissions of the socket file, in octal.
+    #[arg(long, value_name = "OCTAL", value_parser = mode)]
+    pub mode: Option<u32>,
+    /// Where messages are described; those of known methods are shown as JSON.
+    #[command(flatten)]
+    pub origin: OriginArgs,
+    /// Bytes shown of what no decoder knows, and of dRPC's bodies.
+    #[arg(long, value_name = "BYTES", default_value_t = 256)]
+    pub bytes: usize,
+    /// Longest time for connecting to the server.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "5s")]
+    pub timeout: Duration,
+    /// Print one JSON object per line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A server's address; that it takes packets is known, so the prefix that says so may be there.
+fn server(text: &str) -> Result<Address, nigh_socket::AddressError> {
+    let prefixes = ["drpc:", "seqpacket:"];
+    let bare = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix));
+    bare.unwrap_or(text).parse()
 }
 
 /// Arguments of `nigh ls`.

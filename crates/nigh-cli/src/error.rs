@@ -4,8 +4,10 @@ use std::error::Error;
 use std::io;
 
 use nigh::{ChannelError, ServerError};
+use nigh_drpc::CallError;
+use nigh_drpc::wire::{Status as DrpcStatus, Violation};
 use nigh_socket::introspect::IntrospectError;
-use nigh_socket::{BindError, BindFault, ConnectError};
+use nigh_socket::{BindError, BindFault, ConnectError, ConnectFault, SocketKind};
 use tonic::{Code, Status};
 
 use crate::call::ShowError;
@@ -16,6 +18,7 @@ use crate::call::request::RequestError;
 use crate::call::schema::SchemaError;
 use crate::call::status::describe;
 use crate::commands::demo::DemoError;
+use crate::commands::drpc::DrpcUsage;
 use crate::commands::serve::NotServed;
 use crate::output::visible;
 
@@ -47,6 +50,18 @@ pub enum Failure {
     /// A listener's role is not served.
     #[error(transparent)]
     NotServed(#[from] NotServed),
+    /// The arguments name no dRPC call.
+    #[error(transparent)]
+    DrpcUsage(#[from] DrpcUsage),
+    /// A dRPC call gave no answer, or a failure.
+    #[error(transparent)]
+    Drpc(#[from] CallError),
+    /// The dRPC part of a server did not start.
+    #[error(transparent)]
+    DrpcServe(#[from] nigh_drpc::ServerError),
+    /// Two dRPC modules or methods have the same number.
+    #[error(transparent)]
+    Register(#[from] nigh_drpc::RegisterError),
     /// The demonstration could not be set up.
     #[error(transparent)]
     Demo(#[from] DemoError),
@@ -84,7 +99,9 @@ impl Failure {
     /// The exit code: 1 in general, 2 usage, 3 cannot connect, 16 + gRPC status code.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Metadata(_) | Self::Request(_) | Self::NotServed(_) => 2,
+            Self::Metadata(_) | Self::Request(_) | Self::NotServed(_) | Self::DrpcUsage(_) => 2,
+            Self::Drpc(CallError::Connect(_)) => 3,
+            Self::Drpc(CallError::Status { status, .. }) => drpc_exit_code(*status),
             Self::Schema(SchemaError::Reflection(status)) | Self::Status(status) => {
                 status_exit_code(status.code())
             }
@@ -103,14 +120,18 @@ impl Failure {
                 status_hint(status.code()).map(Into::into)
             }
             Self::Schema(error) => error.hint(),
+            Self::Channel(ChannelError::Connect(error)) => connect_hint(error).map(Into::into),
             Self::Channel(error) => error.hint(),
-            Self::Connect(error) => error.hint().map(Into::into),
+            Self::Connect(error) => connect_hint(error).map(Into::into),
+            Self::DrpcUsage(error) => error.hint(),
+            Self::Drpc(error) => drpc_hint(error).map(Into::into),
+            Self::DrpcServe(error) => error.hint().map(Into::into),
             Self::Bind(error) if matches!(error.fault(), BindFault::InUse) => {
                 Some("stop it, or take the address over from it with --replace".into())
             }
             Self::Bind(error) => error.hint().map(Into::into),
             Self::Serve(error) => error.hint().map(Into::into),
-            Self::NotServed(_) | Self::Demo(_) => None,
+            Self::NotServed(_) | Self::Demo(_) | Self::Register(_) => None,
             Self::Introspect(error) => error.hint().map(Into::into),
             Self::Reply(error) => error.hint().map(Into::into),
             Self::Output(_) => None,
@@ -134,6 +155,42 @@ impl Failure {
             cause = error.source();
         }
         visible(&text)
+    }
+}
+
+/// Known dRPC statuses in the range of gRPC's, all others at its end.
+fn drpc_exit_code(status: DrpcStatus) -> u8 {
+    match u8::try_from(i32::from(status)) {
+        Ok(number @ 1..=7) => 16 + number,
+        _ => 31,
+    }
+}
+
+/// What to do, where a server of the other kind is there.
+fn connect_hint(error: &ConnectError) -> Option<&'static str> {
+    match error.fault() {
+        ConnectFault::WrongKind(SocketKind::Stream) => Some(PACKETS_THERE),
+        ConnectFault::WrongKind(SocketKind::Seqpacket) => {
+            Some("it is a stream socket, as gRPC servers have: use `nigh call`")
+        }
+        _ => error.hint(),
+    }
+}
+
+const PACKETS_THERE: &str =
+    "if it is a packet socket, as dRPC servers have: use `nigh drpc`; `nigh ls` shows its type";
+
+fn drpc_hint(error: &CallError) -> Option<&'static str> {
+    match error {
+        CallError::Connect(error) => connect_hint(error),
+        CallError::PeerMisbehaved(Violation::LegacyPeer) => {
+            Some("it is a DAOS of 2.6 or older: say --framing legacy, or --framing probe")
+        }
+        CallError::PeerMisbehaved(_) | CallError::Transport(_) => {
+            Some("the server ended, refuses you, or speaks the other framing: try --framing probe")
+        }
+        CallError::Deadline => Some("give it more time with --timeout"),
+        other => other.hint(),
     }
 }
 

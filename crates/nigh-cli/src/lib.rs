@@ -9,9 +9,12 @@ mod connect;
 pub mod diag;
 mod duration;
 mod error;
+pub mod greeting;
 pub mod output;
+pub mod tap;
 
 pub use commands::demo::DemoError;
+pub use commands::drpc::DrpcUsage;
 pub use commands::serve::NotServed;
 pub use error::Failure;
 
@@ -75,6 +78,8 @@ fn run(command: Command, when: When) -> Result<(), Failure> {
             Command::Serve(args) => commands::serve::run(args, when).await,
             Command::Call(args) => commands::call::run(args, when).await,
             Command::Who(args) => commands::who::run(args, when).await,
+            Command::Drpc(args) => commands::drpc::run(args, when).await,
+            Command::Tap(args) => commands::tap::run(args, when).await,
             Command::Demo(args) => commands::demo::run(args, when).await,
             Command::Ls(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
         }

@@ -2,7 +2,9 @@
 
 pub(crate) mod call;
 pub(crate) mod demo;
+pub(crate) mod drpc;
 pub(crate) mod ls;
 pub(crate) mod manual;
 pub(crate) mod serve;
+pub(crate) mod tap;
 pub(crate) mod who;

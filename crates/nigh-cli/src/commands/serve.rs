@@ -1,10 +1,10 @@
-//! `nigh serve`: the diagnostic service on any number of addresses, until it is told to stop.
+//! `nigh serve`: the diagnostic service, and dRPC's greeting, on any number of addresses, until it is told to stop.
 
 use std::io;
 use std::sync::Arc;
 
 use nigh::{Address, Existing, Listener, Policy, Server};
-use nigh_socket::{Listen, Role};
+use nigh_socket::{Listen, Protocol, Role, SocketKind};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -13,13 +13,14 @@ use crate::cli::ServeArgs;
 use crate::diag::pb::diag_server::DiagServer;
 use crate::diag::{Counters, Diag, FILE_DESCRIPTOR_SET, ServerCounts};
 use crate::error::Failure;
+use crate::greeting;
 use crate::output::{self, Manner, Style, When};
 
 /// A role that this server does not play.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve {listen}: only streams are served so far")]
+#[error("cannot serve {listen}: only streams and dRPC are served")]
 pub struct NotServed {
-    listen: Listen,
+    pub(super) listen: Listen,
 }
 
 /// Runs `nigh serve`.
@@ -32,6 +33,14 @@ pub(crate) async fn run(args: ServeArgs, when: When) -> Result<(), Failure> {
         .health()
         .reflection(FILE_DESCRIPTOR_SET);
     let counters = server.counters();
+    let has_drpc = args
+        .addresses
+        .iter()
+        .any(|listen| listen.role == Role::Drpc);
+    let drpc = match has_drpc {
+        true => Some(drpc(Arc::clone(&counters))?),
+        false => None,
+    };
     let counters = Counters::new(move || counts(&counters));
     server = server.service(DiagServer::new(Diag::new(counters)));
     for guard in &args.guard {
@@ -39,8 +48,13 @@ pub(crate) async fn run(args: ServeArgs, when: When) -> Result<(), Failure> {
     }
     for listen in &args.addresses {
         let listener = bind(listen, &args)?;
-        announce(listener.address(), args.json, when)?;
-        server = server.listen(listener);
+        announce(listen.role, listener.address(), args.json, when)?;
+        server = match &drpc {
+            Some(drpc) if listen.role == Role::Drpc => {
+                server.listen_other(listener, Arc::clone(drpc))
+            }
+            _ => server.listen(listener),
+        };
     }
     advise(&args, when);
     let drained = async {
@@ -66,6 +80,12 @@ pub(crate) async fn run(args: ServeArgs, when: When) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The protocol of all dRPC listeners. Policy, quota and drain are those of the server that it joins.
+fn drpc(counters: Arc<nigh::Counters>) -> Result<Arc<dyn Protocol>, Failure> {
+    let server = nigh_drpc::Server::new(greeting::modules()?);
+    Ok(server.into_protocol(counters, None)?)
+}
+
 fn limits(args: &ServeArgs) -> nigh::Limits {
     let mut limits = nigh::Limits::default();
     limits.connections.drain_time = args.drain;
@@ -73,13 +93,17 @@ fn limits(args: &ServeArgs) -> nigh::Limits {
 }
 
 fn bind(listen: &Listen, args: &ServeArgs) -> Result<Listener, Failure> {
-    if listen.role != Role::Stream {
-        return Err(NotServed {
-            listen: listen.clone(),
+    let kind = match listen.role {
+        Role::Stream => SocketKind::Stream,
+        Role::Drpc => SocketKind::Seqpacket,
+        _ => {
+            return Err(NotServed {
+                listen: listen.clone(),
+            }
+            .into());
         }
-        .into());
-    }
-    let mut options = Listener::options().existing(if args.replace {
+    };
+    let mut options = Listener::options().kind(kind).existing(if args.replace {
         Existing::TakeOver
     } else {
         Existing::ReplaceStale
@@ -109,12 +133,13 @@ fn advise(args: &ServeArgs, when: When) {
     }
 }
 
-fn announce(address: &Address, as_json: bool, when: When) -> io::Result<()> {
+fn announce(role: Role, address: &Address, as_json: bool, when: When) -> io::Result<()> {
+    let address = format!("{}{address}", role.prefix());
     if as_json {
         let pid = std::process::id();
-        return output::print_json(&json!({"listening": address.to_string(), "pid": pid}));
+        return output::print_json(&json!({"listening": address, "pid": pid}));
     }
-    let address = Manner::stdout(when).paint(Style::Strong, &address.to_string());
+    let address = Manner::stdout(when).paint(Style::Strong, &address);
     output::print(&format!("listening on {address}\n"))
 }
 
@@ -130,7 +155,7 @@ fn counts(counters: &Arc<nigh::Counters>) -> ServerCounts {
 }
 
 /// Completes the first receiver at the first SIGINT or SIGTERM, the second at the second.
-fn stop_signals() -> io::Result<(oneshot::Receiver<()>, oneshot::Receiver<()>)> {
+pub(super) fn stop_signals() -> io::Result<(oneshot::Receiver<()>, oneshot::Receiver<()>)> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let (first, drain) = oneshot::channel();

@@ -20,6 +20,12 @@ async fn the_demonstration_succeeds_and_tidies_up() {
         .find(|row| row["what"] == "a stock gRPC client asks who it is");
     let caller = stock.unwrap()["caller"].as_str().unwrap();
     assert!(caller.starts_with(&uid), "{caller}");
+    let greeted = rows
+        .iter()
+        .find(|row| row["what"] == "dRPC on the same server: the greeting");
+    let greeted = greeted.unwrap();
+    assert_eq!(greeted["result"], "Hello world, 300 times");
+    assert_eq!(greeted["caller"], caller);
     let refused = rows
         .iter()
         .find(|row| row["what"] == "a method for a group the caller is not in");

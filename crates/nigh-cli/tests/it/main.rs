@@ -2,9 +2,11 @@
 
 mod command;
 mod demo;
+mod drpc;
 mod engine;
 mod ls;
 mod program;
 mod serve;
 mod support;
+mod tap;
 mod who;

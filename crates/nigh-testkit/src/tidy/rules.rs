@@ -28,6 +28,7 @@ pub(super) const PURE: &[&str] = &[
     "crates/nigh/src/http2/hpack",
     "crates/nigh-drpc/src/wire",
     "crates/nigh-drpc/src/modules",
+    "crates/nigh-cli/src/tap/decode",
 ];
 
 /// What a pure file may not name.

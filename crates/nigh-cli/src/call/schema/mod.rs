@@ -204,7 +204,7 @@ fn in_pool(
 
 impl Origin {
     /// The descriptors, when they need no server.
-    fn pool(&self) -> Result<Option<DescriptorPool>, SchemaError> {
+    pub(crate) fn pool(&self) -> Result<Option<DescriptorPool>, SchemaError> {
         match self {
             Self::Reflection => Ok(None),
             Self::Proto { files, imports } => local::compile(files, imports).map(Some),

@@ -72,7 +72,7 @@ struct Done {
 }
 
 /// The table, from top to bottom.
-const ROWS: [(&str, Act); 9] = [
+const ROWS: [(&str, Act); 10] = [
     ("a stock gRPC client asks who it is", |stage| {
         Box::pin(rows::stock_who(stage))
     }),
@@ -93,6 +93,9 @@ const ROWS: [(&str, Act); 9] = [
     }),
     ("a conversation, answered line by line", |stage| {
         Box::pin(rows::conversation(stage))
+    }),
+    ("dRPC on the same server: the greeting", |stage| {
+        Box::pin(rows::greeting(stage))
     }),
     ("a call over its deadline", |stage| {
         Box::pin(rows::deadline(stage))

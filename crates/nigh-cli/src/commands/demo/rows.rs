@@ -3,6 +3,9 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use nigh_drpc::modules::test;
+use nigh_drpc::{CallError, Client, ClientOptions};
+use prost::Message as _;
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Request, Status};
 
@@ -16,6 +19,7 @@ use crate::diag::pb::{
     WhoAmIRequest,
 };
 use crate::error::Failure;
+use crate::greeting::{Hello, HelloResponse, OWN_MODULE, WHO_AM_I};
 
 /// Calls of which the median is shown.
 const UNARY_CALLS: u32 = 300;
@@ -148,6 +152,32 @@ pub(super) async fn conversation(stage: &Stage) -> Result<Done, Failure> {
         caller: summary(client).await?,
         result: format!("{}{end}", heard.join(" ")),
         time,
+    })
+}
+
+/// dRPC's greeting, on a packet socket of the same server.
+pub(super) async fn greeting(stage: &Stage) -> Result<Done, Failure> {
+    let client = Client::connect(stage.packets().clone(), ClientOptions::default()).await?;
+    let hello = Hello {
+        name: "world".to_owned(),
+    };
+    let hello = Bytes::from(hello.encode_to_vec());
+    let mut times = Vec::new();
+    let mut answer = Bytes::new();
+    for _ in 0..UNARY_CALLS {
+        let start = Instant::now();
+        answer = client
+            .call(test::MODULE, test::GREETING, hello.clone())
+            .await?;
+        times.push(start.elapsed());
+    }
+    times.sort_unstable();
+    let who = client.call(OWN_MODULE, WHO_AM_I, Bytes::new()).await?;
+    let text = |body: Bytes| HelloResponse::decode(body).map_err(CallError::Decode);
+    Ok(Done {
+        caller: text(who)?.greeting,
+        result: format!("{}, {UNARY_CALLS} times", text(answer)?.greeting),
+        time: times[times.len() / 2],
     })
 }
 

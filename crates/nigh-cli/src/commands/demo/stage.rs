@@ -33,6 +33,7 @@ pub(super) struct Stage {
     server: Child,
     folder: Folder,
     address: Address,
+    packets: Address,
     group: String,
     /// tonic's own client on tonic's own channel.
     pub(super) stock: DiagClient<tonic::transport::Channel>,
@@ -47,9 +48,10 @@ impl Stage {
     pub(super) async fn set() -> Result<Self, Failure> {
         let folder = Folder::make()?;
         let socket = folder.0.join("s");
+        let packets = folder.0.join("d");
         let address = Address::Path(socket.clone());
         let (gid, group) = strange_group();
-        let server = start(&address, gid).await?;
+        let server = start(&address, &packets, gid).await?;
         let uri = format!("unix:{}", socket.display());
         let endpoint = Endpoint::from_shared(uri).map_err(DemoError::Stock)?;
         let stock = endpoint.connect().await.map_err(DemoError::Stock)?;
@@ -58,6 +60,7 @@ impl Stage {
             server,
             folder,
             address,
+            packets: Address::Path(packets),
             group,
             stock: DiagClient::new(stock),
             nigh: DiagClient::new(channel.clone()),
@@ -70,6 +73,11 @@ impl Stage {
         &self.address
     }
 
+    /// Where it listens for dRPC.
+    pub(super) fn packets(&self) -> &Address {
+        &self.packets
+    }
+
     /// The group that guards [`GUARDED`].
     pub(super) fn group(&self) -> &str {
         &self.group
@@ -80,9 +88,10 @@ impl Stage {
         self.server.id().unwrap_or(0)
     }
 
-    /// Whether the server left its socket.
+    /// Whether the server left a socket.
     pub(super) fn socket_is_there(&self) -> bool {
-        fs::symlink_metadata(self.folder.0.join("s")).is_ok()
+        let is_there = |name| fs::symlink_metadata(self.folder.0.join(name)).is_ok();
+        is_there("s") || is_there("d")
     }
 
     /// Lets the server end, which it does with its standard input, and waits until it has.
@@ -93,12 +102,13 @@ impl Stage {
 }
 
 /// Runs this same program as a server, and returns once it listens.
-async fn start(address: &Address, gid: u32) -> Result<Child, DemoError> {
+async fn start(address: &Address, packets: &Path, gid: u32) -> Result<Child, DemoError> {
     let program = std::env::current_exe().map_err(DemoError::Start)?;
     let mut server = Command::new(program)
         .args([
             "serve",
             &address.to_string(),
+            &format!("drpc:{}", Address::Path(packets.to_owned())),
             "--json",
             "--until-eof",
             "--guard",
@@ -114,10 +124,13 @@ async fn start(address: &Address, gid: u32) -> Result<Child, DemoError> {
         .map_err(DemoError::Start)?;
     let stdout = server.stdout.take().ok_or(DemoError::NotReady)?;
     let mut lines = BufReader::new(stdout).lines();
-    match lines.next_line().await.map_err(DemoError::Start)? {
-        Some(line) if line.contains("\"listening\"") => Ok(server),
-        _ => Err(DemoError::NotReady),
+    for _ in 0..2 {
+        match lines.next_line().await.map_err(DemoError::Start)? {
+            Some(line) if line.contains("\"listening\"") => {}
+            _ => return Err(DemoError::NotReady),
+        }
     }
+    Ok(server)
 }
 
 /// A group that this process is not in, with a name if there is one: its id and what to call it.

@@ -1,0 +1,171 @@
+//! One end of a tapped connection: bytes or packets, with their descriptors, in and out.
+//!
+//! Trap: a packet that does not fit the send buffer here fitted the one of its sender: the buffer grows before it is given up.
+
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nigh_socket::{Received, RecvError, SendError, Stream, Transport, UnixSeqpacket, UnixStream};
+use tokio::net::TcpStream;
+
+/// Bytes of the longest packet that any send buffer takes (4 MiB and a little), and of one read of a stream.
+const PACKET_BYTES_MAX: usize = (4 << 20) + (128 << 10);
+const PIECE_BYTES_MAX: usize = 64 << 10;
+
+/// One end.
+#[derive(Debug)]
+pub(super) enum Pipe {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+    Packet(UnixSeqpacket),
+}
+
+/// What was received in one go; its bytes are at the front of the buffer.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) length: usize,
+    pub(super) fds: Vec<OwnedFd>,
+    /// Descriptors are missing.
+    pub(super) fds_lost: bool,
+}
+
+/// Why an end can be used no more in one direction.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PipeError {
+    #[error(transparent)]
+    Recv(#[from] RecvError),
+    #[error(transparent)]
+    Send(#[from] SendError),
+    #[error("tcp: {0}")]
+    Tcp(#[from] io::Error),
+    #[error("TCP carries no descriptors")]
+    NoDescriptors,
+}
+
+impl TryFrom<Transport> for Pipe {
+    type Error = Transport;
+
+    fn try_from(transport: Transport) -> Result<Self, Transport> {
+        match transport {
+            Transport::Stream(stream) => Ok(stream.into()),
+            Transport::Packet(packets) => Ok(Self::Packet(packets)),
+            other => Err(other),
+        }
+    }
+}
+
+impl From<Stream> for Pipe {
+    fn from(stream: Stream) -> Self {
+        match stream {
+            Stream::Unix(stream) => Self::Unix(stream),
+            Stream::Tcp(stream) => Self::Tcp(stream),
+        }
+    }
+}
+
+impl Pipe {
+    /// A buffer that takes whatever comes in one go. Its pages are used as they are written to.
+    pub(super) fn buffer(&self) -> Vec<u8> {
+        match self {
+            Self::Packet(_) => vec![0; PACKET_BYTES_MAX],
+            Self::Unix(_) | Self::Tcp(_) => vec![0; PIECE_BYTES_MAX],
+        }
+    }
+
+    /// The next piece; none at the end.
+    pub(super) async fn recv(&self, buffer: &mut [u8]) -> Result<Option<Piece>, PipeError> {
+        let piece = |length| Piece {
+            length,
+            fds: Vec::new(),
+            fds_lost: false,
+        };
+        match self {
+            Self::Unix(stream) => {
+                let chunk = stream.recv_with_fds(buffer).await?;
+                Ok((chunk.length > 0).then_some(Piece {
+                    length: chunk.length,
+                    fds: chunk.fds,
+                    fds_lost: chunk.fds_lost,
+                }))
+            }
+            Self::Packet(packets) => match packets.recv(buffer).await {
+                Ok(Received::Packet(packet)) => Ok(Some(Piece {
+                    length: packet.length,
+                    fds: packet.fds,
+                    fds_lost: false,
+                })),
+                Ok(Received::End) => Ok(None),
+                Err(RecvError::DescriptorsLost { length, .. }) => Ok(Some(Piece {
+                    fds_lost: true,
+                    ..piece(length)
+                })),
+                Err(error) => Err(error.into()),
+            },
+            Self::Tcp(stream) => loop {
+                stream.readable().await?;
+                match stream.try_read(buffer) {
+                    Ok(length) => return Ok((length > 0).then_some(piece(length))),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error.into()),
+                }
+            },
+        }
+    }
+
+    /// Sends all of it, the descriptors with the first byte.
+    pub(super) async fn send(&self, bytes: &[u8], fds: &[OwnedFd]) -> Result<(), PipeError> {
+        let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        match self {
+            Self::Unix(stream) => {
+                let mut sent = stream
+                    .send_with_fds(&[IoSlice::new(bytes)], &borrowed)
+                    .await?;
+                while sent < bytes.len() {
+                    let rest = [IoSlice::new(&bytes[sent..])];
+                    sent += stream.send_with_fds(&rest, &[]).await?;
+                }
+                Ok(())
+            }
+            Self::Packet(packets) => {
+                let slices = [IoSlice::new(bytes)];
+                match packets.send(&slices, &borrowed).await {
+                    Err(SendError::TooLong { .. }) => {
+                        // Twice: the kernel counts what it needs for itself, too.
+                        packets.set_send_buffer(bytes.len() * 2)?;
+                        Ok(packets.send(&slices, &borrowed).await?)
+                    }
+                    sent => Ok(sent?),
+                }
+            }
+            Self::Tcp(_) if !fds.is_empty() => Err(PipeError::NoDescriptors),
+            Self::Tcp(stream) => {
+                let mut rest = bytes;
+                while !rest.is_empty() {
+                    stream.writable().await?;
+                    match stream.try_write(rest) {
+                        Ok(sent) => rest = &rest[sent..],
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends one direction. A peer that is gone has ended both already.
+    pub(super) fn shutdown(&self, how: Shutdown) {
+        let how = match how {
+            Shutdown::Read => rustix::net::Shutdown::Read,
+            Shutdown::Write => rustix::net::Shutdown::Write,
+            Shutdown::Both => rustix::net::Shutdown::Both,
+        };
+        let socket = match self {
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Packet(packets) => packets.as_fd(),
+        };
+        let _ = rustix::net::shutdown(socket, how);
+    }
+}

@@ -1,0 +1,154 @@
+//! `nigh drpc`, and `nigh serve drpc:`, as programs: one server of two protocols, its answers, its errors and their codes.
+
+use nigh_testkit::TempSocket;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::program::{Ran, Serving, nigh, nigh_reading};
+
+/// `Hello{name: "you"}` and its answer.
+const HELLO: &str = "0a03796f75";
+const ANSWER: &str = "0a0948656c6c6f20796f75\n";
+
+fn on(socket: &TempSocket) -> String {
+    format!("drpc:{}", socket.address())
+}
+
+async fn drpc(socket: &TempSocket, rest: &[&str]) -> Ran {
+    nigh(&[&["drpc", &socket.address()], rest].concat()).await
+}
+
+#[tokio::test]
+async fn one_server_answers_grpc_and_drpc_in_both_framings() {
+    let (stream, packets) = (TempSocket::private(), TempSocket::private());
+    let serving = Serving::start(&[&stream.address(), &on(&packets)], &[]);
+    assert_eq!(serving.addresses, [stream.address(), on(&packets)]);
+    for framing in ["chunked", "legacy", "probe"] {
+        let ran = drpc(&packets, &["0", "0", HELLO, "--framing", framing]).await;
+        assert_eq!(
+            (ran.code, &*ran.stdout),
+            (0, ANSWER),
+            "{framing}: {}",
+            ran.stderr
+        );
+    }
+    let echo = "nigh.diag.v1.Diag/Echo";
+    let ran = nigh(&["call", &stream.address(), echo, r#"{"text": "hi"}"#]).await;
+    assert_eq!(ran.stdout, "{\"text\":\"hi\"}\n", "{}", ran.stderr);
+    // One table of connections and calls: both sockets count in it.
+    let ran = nigh(&["call", &stream.address(), "nigh.diag.v1.Diag/Counters"]).await;
+    let counters: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let accepted: u64 = counters["connectionsAccepted"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(accepted >= 5, "{counters}");
+
+    let ran = nigh(&["ls", "--json"]).await;
+    let path = packets.address();
+    let row = ran.stdout.lines().find(|line| line.contains(&path));
+    let row: Value = serde_json::from_str(row.unwrap()).unwrap();
+    assert_eq!(row["type"], "seqpacket", "{row}");
+
+    serving.signal(Signal::TERM);
+    let ended = serving.ended().await;
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(!stream.path().exists() && !packets.path().exists());
+}
+
+#[tokio::test]
+async fn one_policy_holds_for_both() {
+    let (stream, packets) = (TempSocket::private(), TempSocket::private());
+    let _serving = Serving::start(&[&stream.address(), &on(&packets)], &["--allow", "none"]);
+    let ran = drpc(&packets, &["0", "0", HELLO]).await;
+    assert_eq!(ran.code, 18, "{}", ran.stderr);
+    assert!(ran.stderr.contains("not permitted"), "{}", ran.stderr);
+    let ran = nigh(&["call", &stream.address(), "nigh.diag.v1.Diag/Echo"]).await;
+    assert_eq!(ran.code, 23, "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn bodies_come_from_arguments_files_and_json() {
+    let packets = TempSocket::private();
+    let _serving = Serving::start(&[&on(&packets)], &[]);
+    let file = packets.join("body");
+    std::fs::write(&file, b"\x0a\x03you").unwrap();
+    let file = format!("@{}", file.display());
+    let ran = drpc(&packets, &["test", "greeting", &file]).await;
+    assert_eq!((ran.code, &*ran.stdout), (0, ANSWER), "{}", ran.stderr);
+    let arguments = ["drpc", &packets.address(), "TEST", "GREETING", "-"];
+    let ran = nigh_reading("\n\u{3}you", &arguments).await;
+    assert_eq!((ran.code, &*ran.stdout), (0, ANSWER), "{}", ran.stderr);
+
+    let proto = packets.join("hello.proto");
+    let text =
+        "syntax = \"proto3\"; message H { string name = 1; } message R { string greeting = 1; }";
+    std::fs::write(&proto, text).unwrap();
+    let typed = ["--proto", proto.to_str().unwrap(), "--type", "H:R"];
+    let json = ["0", "0", r#"{"name": "you"}"#];
+    let ran = drpc(&packets, &[&json[..], &typed].concat()).await;
+    assert_eq!(
+        (ran.code, &*ran.stdout),
+        (0, "{\"greeting\":\"Hello you\"}\n"),
+        "{}",
+        ran.stderr
+    );
+    let ran = drpc(
+        &packets,
+        &[&json[..], &typed, &["--json", "--fd", "/dev/null"]].concat(),
+    )
+    .await;
+    let answer: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(answer["status"]["name"], "SUCCESS", "{answer}");
+    assert_eq!(answer["module"]["name"], "TEST");
+    assert_eq!(answer["message"]["greeting"], "Hello you");
+
+    let ran = drpc(&packets, &["1000", "100001"]).await;
+    let uid = format!("uid {}", rustix::process::getuid().as_raw());
+    let uid: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
+    assert!(ran.stdout.contains(&uid), "{}", ran.stdout);
+}
+
+#[tokio::test]
+async fn drpc_exit_codes_tell_whose_fault_it_is() {
+    let packets = TempSocket::private();
+    let missing = drpc(&packets, &["0", "0"]).await;
+    assert_eq!(missing.code, 3, "{}", missing.stderr);
+    let _serving = Serving::start(&[&on(&packets)], &[]);
+    for (arguments, code, words) in [
+        (&["77", "1"][..], 19, "UNKNOWN_MODULE"),
+        (&["test", "9"], 20, "UNKNOWN_METHOD"),
+        (&["0", "0", "ff"], 22, "FAILED_UNMARSHAL_PAYLOAD"),
+        (&["nonsense", "0"], 2, "SEC_AGENT (1)"),
+        (&["mgmt", "nonsense"], 2, "nigh drpc ADDR MODULE"),
+        (&["0", "0", "{}"], 2, "--type and --proto"),
+        (&["0", "0", "@/nonexistent"], 2, "/nonexistent"),
+        (&["0", "0", "{}", "--type", "H"], 2, "--proto"),
+    ] {
+        let ran = drpc(&packets, arguments).await;
+        assert_eq!(ran.code, code, "{arguments:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(words), "{arguments:?}: {}", ran.stderr);
+    }
+    let ran = drpc(&packets, &["mgmt"]).await;
+    assert!(
+        ran.stdout.contains("MGMT POOL_CREATE  2 207  engine\n"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[tokio::test]
+async fn a_server_of_the_other_kind_is_named_with_the_command_for_it() {
+    let (stream, packets) = (TempSocket::private(), TempSocket::private());
+    let _serving = Serving::start(&[&stream.address(), &on(&packets)], &[]);
+    for command in ["call", "who"] {
+        let ran = nigh(&[command, &packets.address()]).await;
+        assert_eq!(ran.code, 3, "{}", ran.stderr);
+        assert!(ran.stderr.contains("not of type stream"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("use `nigh drpc`"), "{}", ran.stderr);
+    }
+    let ran = drpc(&stream, &["0", "0"]).await;
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(ran.stderr.contains("use `nigh call`"), "{}", ran.stderr);
+}
