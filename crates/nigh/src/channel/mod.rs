@@ -2,6 +2,7 @@
 
 mod call;
 mod connection;
+mod greeting;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -34,7 +34,9 @@ impl Wire for Http2 {
     fn serve(&self, io: Io, session: Session) -> Served {
         Box::pin(async move {
             let limits = &session.limits.http2;
-            let mut builder = http2::Builder::new(Tasks::default());
+            // Dropped with this future, and the connection's handlers with it.
+            let tasks = Tasks::default();
+            let mut builder = http2::Builder::new(tasks.spawner());
             builder
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(limits.concurrent_streams_max)

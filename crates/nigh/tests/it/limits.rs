@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use nigh_testkit::Child;
+use nigh_testkit::service::proto::DownloadRequest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::Code;
 
@@ -68,6 +69,17 @@ async fn starved() {
         // The connections that live are served meanwhile.
         early.echo(payload("")).await.unwrap();
     }
+    // A full send buffer asks for a descriptor too; without one it waits, and the call goes on.
+    let request = DownloadRequest {
+        count: 200,
+        bytes: 65_536,
+    };
+    let mut much = early.download(request).await.unwrap().into_inner();
+    let mut bytes = 0;
+    while let Some(part) = much.message().await.unwrap() {
+        bytes += part.data.len();
+    }
+    assert_eq!(bytes, 200 * 65_536);
     let ticks = cpu_ticks(&stat);
     let pauses = served.counts().accept_pauses;
     while served.counts().accept_pauses < pauses + 5 {

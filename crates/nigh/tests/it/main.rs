@@ -8,7 +8,9 @@
 
 mod calls;
 mod common;
+mod deadlines;
 mod drain;
+mod greeting;
 mod http1;
 mod identity;
 mod limits;

@@ -57,7 +57,8 @@ async fn a_refused_http_caller_gets_403() {
 async fn refused_callers_that_say_nothing_are_cut_off_and_cost_no_one_else_anything() {
     let served = Served::with(|server| {
         let mut limits = nigh::Limits::default();
-        limits.connections.refusals_max = 2;
+        // A quarter of them for each caller.
+        limits.connections.refusals_max = 8;
         limits.connections.refusal_time = std::time::Duration::from_millis(50);
         server.policy(Policy::none()).limits(limits)
     });
@@ -117,6 +118,44 @@ async fn a_guard_of_a_whole_service_closes_all_of_it() {
     let served = Served::with(|server| server.guard("/nigh.test.v1.Test/*", Policy::none()));
     let status = served.client().await.echo(payload("")).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
+    served.stop().await;
+}
+
+/// What plain HTTP answers to a GET of `path`: the status line.
+async fn http_status(served: &Served, path: &str) -> String {
+    let mut raw = tokio::net::UnixStream::connect(served.socket.path())
+        .await
+        .unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    raw.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    raw.read_to_string(&mut answer).await.unwrap();
+    answer.lines().next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_guard_of_a_prefix_closes_every_path_below_it() {
+    let routes = axum::Router::new()
+        .route("/admin/{*rest}", axum::routing::get(|| async { "secret" }))
+        .route("/open/{*rest}", axum::routing::get(|| async { "open" }));
+    let served = Served::with(|server| {
+        let server = server.guard("/admin/*", Policy::none());
+        server
+            .guard("/nigh.test.v1.Test/*", Policy::none())
+            .fallback(routes)
+    });
+    for path in [
+        "/admin/users",
+        "/admin/users/1",
+        "/admin/users/1/",
+        "/admin//1",
+        "/nigh.test.v1.Test/Echo/deeper",
+    ] {
+        let status = http_status(&served, path).await;
+        assert_eq!(status, "HTTP/1.1 403 Forbidden", "{path}");
+    }
+    assert_eq!(http_status(&served, "/open/a/b").await, "HTTP/1.1 200 OK");
+    assert_eq!(served.counts().calls_refused_by_guard, 5);
     served.stop().await;
 }
 

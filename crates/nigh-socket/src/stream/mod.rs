@@ -1,5 +1,7 @@
 //! Byte streams a connection runs on: a Unix stream of our own, or TCP.
 
+mod descriptors;
+
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
@@ -128,6 +130,17 @@ pub enum Stream {
     Unix(UnixStream),
     /// TCP: its peer is an address, or what TLS proves.
     Tcp(tokio::net::TcpStream),
+}
+
+impl Stream {
+    /// The Unix stream, which can carry descriptors; `None` over TCP.
+    #[must_use]
+    pub fn as_unix(&self) -> Option<&UnixStream> {
+        match self {
+            Self::Unix(stream) => Some(stream),
+            Self::Tcp(_) => None,
+        }
+    }
 }
 
 impl AsFd for Stream {
