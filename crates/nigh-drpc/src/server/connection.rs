@@ -68,6 +68,8 @@ pub(crate) struct Connection {
     gone: watch::Sender<bool>,
     /// The caller will send nothing more.
     has_ended: bool,
+    /// To ask, beside being told: a task may be woken by a packet before it is woken by the drain.
+    signal: Option<Drain>,
     drain: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     is_draining: bool,
     message_timer: Timer,
@@ -81,6 +83,7 @@ impl Connection {
         peer: Peer,
         drain: Option<Drain>,
     ) -> Self {
+        let signal = drain.clone();
         let drain = drain.map(|mut drain| -> Pin<Box<dyn Future<Output = ()> + Send>> {
             Box::pin(async move {
                 let _deadline = drain.begun().await;
@@ -98,6 +101,7 @@ impl Connection {
             features: Features::NONE,
             gone: watch::Sender::new(false),
             has_ended: false,
+            signal,
             drain,
             is_draining: false,
             message_timer: Timer::default(),
@@ -301,7 +305,7 @@ impl Connection {
             outcome: Err(failure),
             panicked: false,
         };
-        if self.is_draining {
+        if self.signal.as_ref().is_some_and(Drain::has_begun) {
             self.shared.counters.calls_refused_draining();
             self.answer(refuse(Failure::because(Reason::Unavailable)));
             return Ok(());
