@@ -68,6 +68,8 @@ pub(crate) struct Connection {
     gone: watch::Sender<bool>,
     /// The caller will send nothing more.
     has_ended: bool,
+    /// To ask, beside being told: a task may be woken by a packet before it is woken by the drain.
+    signal: Option<Drain>,
     drain: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// The same signal, to be asked when a call is about to start: it may have come since this task last looked.
     signal: Option<Drain>,
@@ -101,6 +103,7 @@ impl Connection {
             features: Features::NONE,
             gone: watch::Sender::new(false),
             has_ended: false,
+            signal,
             drain,
             signal,
             is_draining: false,
