@@ -71,8 +71,6 @@ pub(crate) struct Connection {
     /// To ask, beside being told: a task may be woken by a packet before it is woken by the drain.
     signal: Option<Drain>,
     drain: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    /// The same signal, to be asked when a call is about to start: it may have come since this task last looked.
-    signal: Option<Drain>,
     is_draining: bool,
     message_timer: Timer,
     write_timer: Timer,
@@ -105,7 +103,6 @@ impl Connection {
             has_ended: false,
             signal,
             drain,
-            signal,
             is_draining: false,
             message_timer: Timer::default(),
             write_timer: Timer::default(),
