@@ -89,6 +89,8 @@ impl Registered {
         mut write: impl FnMut(BorrowedFd<'_>) -> Option<T>,
     ) -> io::Result<T> {
         let writer = loop {
+            // Sends that never have to wait must not keep a task on its thread for ever.
+            tokio::task::coop::consume_budget().await;
             if let Some(done) = write(self.as_fd()) {
                 return Ok(done);
             }

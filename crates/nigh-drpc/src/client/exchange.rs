@@ -115,7 +115,7 @@ impl Exchange {
             },
             unknown: Bytes::new(),
         };
-        let message = call.encode();
+        let message = call.encode_parts();
         let max = match self.framing {
             Framing::Chunked => limits.message_bytes_max,
             Framing::Legacy => limits.legacy_bytes_max.max(PACKET_BYTES_MAX) as u64,
@@ -152,7 +152,7 @@ impl Exchange {
         };
         Some(Outgoing {
             framing: self.framing,
-            message: call.encode(),
+            message: call.encode_parts(),
             fds: Vec::new(),
             instead: None,
         })
@@ -254,7 +254,7 @@ mod tests {
     fn sent(exchange: &mut Exchange) -> Call {
         let draft = Draft::default();
         let call = exchange.call(draft, Some(Duration::from_secs(1)), &Limits::default());
-        Call::decode(&call.unwrap().1.message).unwrap()
+        Call::decode(&call.unwrap().1.message.to_bytes()).unwrap()
     }
 
     #[test]

@@ -6,10 +6,9 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use bytes::Bytes;
 use nigh_socket::SendError;
 
-use crate::wire::{CHUNK_BYTES_MAX, Chunk, Chunks, Framing, HEADER_BYTES};
+use crate::wire::{CHUNK_BYTES_MAX, Chunk, Chunks, Encoded, Framing, HEADER_BYTES};
 
 /// Bytes of data per packet when the kernel has no memory for full ones: they need it in one piece.
 const SMALL_CHUNK_BYTES: usize = 16 * 1024;
@@ -18,10 +17,10 @@ const SMALL_CHUNK_BYTES: usize = 16 * 1024;
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) framing: Framing,
-    pub(crate) message: Bytes,
+    pub(crate) message: Encoded,
     pub(crate) fds: Vec<OwnedFd>,
     /// What is sent instead when the descriptors cannot be.
-    pub(crate) instead: Option<Bytes>,
+    pub(crate) instead: Option<Encoded>,
 }
 
 /// How far sending came.
@@ -55,7 +54,7 @@ struct Current {
 #[derive(Debug)]
 enum Packet {
     Chunk(Chunk),
-    Whole(Bytes),
+    Whole(Encoded),
 }
 
 impl Default for Outbox {
@@ -186,12 +185,13 @@ impl Current {
         } else {
             Vec::new()
         };
-        match &self.next {
-            Packet::Whole(message) => send(&[IoSlice::new(message)], &fds),
-            Packet::Chunk(Chunk { header, data }) => {
-                send(&[IoSlice::new(header), IoSlice::new(data)], &fds)
-            }
-        }
+        let (header, data): (&[u8], _) = match &self.next {
+            Packet::Whole(message) => (&[], message),
+            Packet::Chunk(Chunk { header, data }) => (header, data),
+        };
+        let [before, body, behind] = data.parts();
+        let slices = [header, before, body, behind].map(IoSlice::new);
+        send(&slices, &fds)
     }
 
     /// What is left after the packet was sent; the descriptors went with the first one.

@@ -1,11 +1,9 @@
 //! Turns what became of a call into the response that its caller understands.
 
-use bytes::Bytes;
-
 use super::handler::{Answer, Failure};
 use crate::limits::Limits;
 use crate::link::Outgoing;
-use crate::wire::{Features, Framing, Reason, Response, Status};
+use crate::wire::{Encoded, Features, Framing, Reason, Response, Status};
 
 /// Bytes of text that a failure carries. drpc §9.5
 const TEXT_BYTES_MAX: usize = 4096;
@@ -54,7 +52,7 @@ impl Style {
             response.extensions.features = features;
             response.extensions.window = window;
         }
-        let mut message = response.encode();
+        let mut message = response.encode_parts();
         if message.len() as u64 > self.message_bytes_max {
             message = self.too_large(sequence, message.len());
         }
@@ -69,10 +67,10 @@ impl Style {
 
     /// What is said to bytes that are no call. drpc §7.5
     pub(crate) fn unreadable(&self) -> Outgoing {
-        self.plain(Response::unreadable().encode())
+        self.plain(Response::unreadable().encode_parts())
     }
 
-    fn plain(&self, message: Bytes) -> Outgoing {
+    fn plain(&self, message: Encoded) -> Outgoing {
         Outgoing {
             framing: self.framing,
             message,
@@ -103,16 +101,16 @@ impl Style {
         response
     }
 
-    fn too_large(&self, sequence: i64, length: usize) -> Bytes {
+    fn too_large(&self, sequence: i64, length: usize) -> Encoded {
         let max = self.message_bytes_max;
         let text = format!("an answer of {length} bytes, {max} at most");
         let failure = Failure::with_status(Status::FailedMarshal, text);
-        self.failed(sequence, &failure).encode()
+        self.failed(sequence, &failure).encode_parts()
     }
 
-    fn descriptors_lost(&self, sequence: i64) -> Bytes {
+    fn descriptors_lost(&self, sequence: i64) -> Encoded {
         let failure = Failure::because(Reason::DescriptorsLost);
-        self.failed(sequence, &failure).encode()
+        self.failed(sequence, &failure).encode_parts()
     }
 }
 

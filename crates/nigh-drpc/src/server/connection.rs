@@ -211,7 +211,10 @@ impl Connection {
         let room = self.inbound.room();
         let accepted = with_scratch(room, |buffer| {
             let buffer = &mut buffer[..room];
-            let received = std::task::ready!(self.socket.poll_recv(cx, buffer));
+            let received = match self.last_try(buffer) {
+                Some(received) => received,
+                None => std::task::ready!(self.socket.poll_recv(cx, buffer)),
+            };
             Poll::Ready(take(&mut self.inbound, received, buffer))
         });
         let message = match std::task::ready!(accepted) {
@@ -235,6 +238,17 @@ impl Connection {
         };
         self.message_timer.stop();
         Poll::Ready(self.receive(message))
+    }
+
+    /// While draining, what the kernel has and the reactor has not reported yet: nothing that was sent is left behind.
+    fn last_try(&self, buffer: &mut [u8]) -> Option<Result<Received, RecvError>> {
+        if !self.is_draining {
+            return None;
+        }
+        match self.socket.try_recv(buffer) {
+            Err(RecvError::WouldBlock) => None,
+            received => Some(received),
+        }
     }
 
     /// The caller will send nothing more; running calls are told. drpc §7.7

@@ -1,7 +1,6 @@
 //! Cuts a message into the packets that carry it.
 
-use bytes::Bytes;
-
+use super::encoded::Encoded;
 use super::header::{CHUNK_BYTES_MAX, HEADER_BYTES, Header};
 
 /// One packet: a header and the part of the message behind it.
@@ -10,7 +9,7 @@ pub struct Chunk {
     /// The header's bytes.
     pub header: [u8; HEADER_BYTES],
     /// The part of the message; no copy.
-    pub data: Bytes,
+    pub data: Encoded,
 }
 
 /// The packets of one message, in order. drpc §2.3
@@ -18,7 +17,7 @@ pub struct Chunk {
 /// They must be sent without another message's packets between them.
 #[derive(Debug, Clone)]
 pub struct Chunks {
-    rest: Bytes,
+    rest: Encoded,
     total: u64,
     index: u32,
     count: u32,
@@ -28,14 +27,15 @@ pub struct Chunks {
 impl Chunks {
     /// Full packets, the last one with the rest; an empty message is one packet without data.
     #[must_use]
-    pub fn of(message: Bytes) -> Self {
+    pub fn of(message: impl Into<Encoded>) -> Self {
         Self::with_data_max(message, CHUNK_BYTES_MAX)
     }
 
     /// As [`of`](Self::of), with at most `data_max` bytes in each packet (at least 1, at most
     /// [`CHUNK_BYTES_MAX`]), for a socket whose send buffer takes no full packet.
     #[must_use]
-    pub fn with_data_max(message: Bytes, data_max: usize) -> Self {
+    pub fn with_data_max(message: impl Into<Encoded>, data_max: usize) -> Self {
+        let message = message.into();
         let data_max = data_max.clamp(1, CHUNK_BYTES_MAX);
         let count = message.len().div_ceil(data_max).max(1);
         Self {
@@ -47,12 +47,6 @@ impl Chunks {
             data_max,
         }
     }
-
-    /// Whether nothing was taken yet.
-    #[must_use]
-    pub fn is_at_start(&self) -> bool {
-        self.index == 0
-    }
 }
 
 impl Iterator for Chunks {
@@ -62,7 +56,7 @@ impl Iterator for Chunks {
         if self.index == self.count {
             return None;
         }
-        let data = self.rest.split_to(self.rest.len().min(self.data_max));
+        let data = self.rest.split_to(self.data_max);
         let header = Header {
             total: self.total,
             length: data.len() as u64,

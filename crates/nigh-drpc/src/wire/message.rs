@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::encoded::Encoded;
 use super::extension::{
     CANCEL, DEADLINE, DESCRIPTORS, FEATURES, Features, REASON, Reason, TEXT, WINDOW,
 };
-use super::protobuf::{Field, Fields, Malformed, Value, put_bytes, put_number};
+use super::protobuf::{Field, Fields, Malformed, Value, put_bytes, put_number, put_prefix};
 use super::status::Status;
 
 /// Bytes that fields other than the body may need; a hint for the buffer, not a limit.
@@ -113,17 +114,24 @@ impl Call {
         }
     }
 
-    /// The message's bytes.
+    /// The message's bytes, in one piece.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(self.body.len() + self.unknown.len() + OVERHEAD);
+        self.encode_parts().to_bytes()
+    }
+
+    /// The message's bytes, sharing the body's memory.
+    #[must_use]
+    pub fn encode_parts(&self) -> Encoded {
+        let mut out = BytesMut::with_capacity(self.unknown.len() + OVERHEAD);
         put_number(&mut out, 1, i64::from(self.module).cast_unsigned());
         put_number(&mut out, 2, i64::from(self.method).cast_unsigned());
         put_number(&mut out, 3, self.sequence.cast_unsigned());
-        put_bytes(&mut out, 4, &self.body);
+        put_prefix(&mut out, 4, &self.body);
+        let before = out.split().freeze();
         self.extensions.put(&mut out);
         out.extend_from_slice(&self.unknown);
-        out.freeze()
+        Encoded::new(before, self.body.clone(), out.freeze())
     }
 }
 
@@ -201,19 +209,25 @@ impl Response {
         Ok(response)
     }
 
-    /// The message's bytes.
+    /// The message's bytes, in one piece.
     #[must_use]
     pub fn encode(&self) -> Bytes {
+        self.encode_parts().to_bytes()
+    }
+
+    /// The message's bytes, sharing the body's memory.
+    #[must_use]
+    pub fn encode_parts(&self) -> Encoded {
         let text = self.extensions.text.len();
-        let room = self.body.len() + self.unknown.len() + text + OVERHEAD;
-        let mut out = BytesMut::with_capacity(room);
+        let mut out = BytesMut::with_capacity(self.unknown.len() + text + OVERHEAD);
         put_number(&mut out, 1, self.sequence.cast_unsigned());
         let status = i64::from(i32::from(self.status));
         put_number(&mut out, 2, status.cast_unsigned());
-        put_bytes(&mut out, 3, &self.body);
+        put_prefix(&mut out, 3, &self.body);
+        let before = out.split().freeze();
         self.extensions.put(&mut out);
         out.extend_from_slice(&self.unknown);
-        out.freeze()
+        Encoded::new(before, self.body.clone(), out.freeze())
     }
 }
 

@@ -9,6 +9,7 @@
 mod assembler;
 mod chunks;
 mod detector;
+mod encoded;
 mod extension;
 mod first;
 mod header;
@@ -21,6 +22,7 @@ mod violation;
 pub use assembler::Assembler;
 pub use chunks::{Chunk, Chunks};
 pub use detector::{AUTO_MESSAGE_BYTES_MAX, CapTooLarge, Detector, FirstPacket, Framing};
+pub use encoded::Encoded;
 pub use extension::{Features, Reason};
 pub use first::FirstCall;
 pub use header::{CHUNK_BYTES_MAX, HEADER_BYTES, Header, PACKET_BYTES_MAX};

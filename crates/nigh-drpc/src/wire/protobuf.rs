@@ -256,9 +256,14 @@ pub(crate) fn put_number(out: &mut BytesMut, field: u32, value: u64) {
 
 /// Writes a bytes field, unless it is empty. drpc §5.3
 pub(crate) fn put_bytes(out: &mut BytesMut, field: u32, value: &[u8]) {
+    put_prefix(out, field, value);
+    out.put_slice(value);
+}
+
+/// Writes what stands before a bytes field's value, unless that is empty.
+pub(crate) fn put_prefix(out: &mut BytesMut, field: u32, value: &[u8]) {
     if !value.is_empty() {
         put_varint(out, u64::from(field) << 3 | u64::from(BYTES));
         put_varint(out, value.len() as u64);
-        out.put_slice(value);
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn packet(total: u64, length: u64, index: u32, count: u32, data: usiz
 
 /// The packets of a message as they go over the socket.
 pub(crate) fn packets(message: &Bytes) -> Vec<Vec<u8>> {
-    let joined = |Chunk { header, data }: Chunk| [&header[..], &data].concat();
+    let joined = |Chunk { header, data }: Chunk| [&header[..], &data.to_bytes()].concat();
     Chunks::of(message.clone()).map(joined).collect()
 }
 

@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::PollFlags;
-use rustix::net::sockopt::{self, Timeout};
+use rustix::net::sockopt::Timeout;
 
-use super::patience::until_done;
+use super::patience::{set_timeout, until_done};
 use crate::address::Address;
 use crate::buffer;
 use crate::connect::{ConnectError, ConnectOptions, connect_fd_blocking, register_failed};
@@ -89,7 +89,7 @@ impl UnixSeqpacket {
     /// See [`SendError`]: nothing was sent then. [`SendError::TimedOut`] after the write timeout.
     pub fn send(&self, slices: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) -> Result<(), SendError> {
         let (socket, timeout) = (self.as_fd(), self.write_timeout);
-        until_done(socket, PollFlags::OUT, timeout, |waits| {
+        until_done(socket, Some(PollFlags::OUT), timeout, |waits| {
             self.packets.send(socket, slices, fds, waits)
         })
         .unwrap_or(Err(SendError::TimedOut))
@@ -123,7 +123,7 @@ impl UnixSeqpacket {
     /// As for [`recv`](Self::recv).
     pub fn recv_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> Result<Received, RecvError> {
         let (socket, timeout) = (self.as_fd(), self.read_timeout);
-        until_done(socket, PollFlags::IN, timeout, |waits| {
+        until_done(socket, Some(PollFlags::IN), timeout, |waits| {
             self.packets.receive(socket, buffers, waits)
         })
         .unwrap_or(Err(RecvError::TimedOut))
@@ -228,15 +228,4 @@ pub fn connect_packet(
     let socket =
         UnixSeqpacket::from_checked(socket).map_err(|error| register_failed(address, error))?;
     Ok((socket, peer))
-}
-
-fn set_timeout(
-    socket: BorrowedFd<'_>,
-    which: Timeout,
-    timeout: Option<Duration>,
-) -> io::Result<()> {
-    if timeout == Some(Duration::ZERO) {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    Ok(sockopt::set_socket_timeout(socket, which, timeout)?)
 }

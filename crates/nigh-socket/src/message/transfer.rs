@@ -11,9 +11,10 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use super::error::Attempted;
-use super::{Chunk, Packet, Received, RecvError, SendError, Sender};
+use super::{Chunk, Datagram, Packet, Received, RecvError, SendError, Sender};
 use crate::buffer;
-use crate::sys::msg::{self, Arrival, FDS_MAX, Manner, SLICES_MAX};
+use crate::datagram;
+use crate::sys::msg::{self, Arrival, FDS_MAX, Manner, RawName, SLICES_MAX};
 use crate::sys::opt::{self, Flag};
 
 /// What became of a try.
@@ -25,6 +26,16 @@ pub(crate) enum Attempt<T> {
     WouldBlock,
     /// A signal came in between.
     Interrupted,
+}
+
+impl<T> Attempt<T> {
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Attempt<U> {
+        match self {
+            Self::Done(done) => Attempt::Done(change(done)),
+            Self::WouldBlock => Attempt::WouldBlock,
+            Self::Interrupted => Attempt::Interrupted,
+        }
+    }
 }
 
 /// Tries without waiting; `None` when it would have to wait. A signal is no reason to stop.
@@ -106,13 +117,8 @@ impl Packets {
         fds: &[BorrowedFd<'_>],
         waits: bool,
     ) -> Attempt<Result<(), SendError>> {
-        match send(socket, slices, fds, None, waits) {
-            Attempt::Done(done) => {
-                Attempt::Done(done.map(drop).inspect_err(|error| self.note(error)))
-            }
-            Attempt::WouldBlock => Attempt::WouldBlock,
-            Attempt::Interrupted => Attempt::Interrupted,
-        }
+        send(socket, slices, fds, None, waits)
+            .map(|done| done.map(drop).inspect_err(|error| self.note(error)))
     }
 
     /// Receives a packet, or the end.
@@ -203,6 +209,30 @@ pub(crate) fn receive_bytes(
             sender: (arrival.length > 0)
                 .then(|| Sender::new(arrival.credentials, arrival.process))
                 .flatten(),
+        })),
+        Err(Errno::AGAIN) => Attempt::WouldBlock,
+        Err(Errno::INTR) => Attempt::Interrupted,
+        Err(errno) => Attempt::Done(Err(RecvError::from_errno(errno))),
+    }
+}
+
+/// Receives a datagram, and the name of the socket it came from.
+pub(crate) fn receive_datagram(
+    socket: BorrowedFd<'_>,
+    slices: &mut [IoSliceMut<'_>],
+    waits: bool,
+) -> Attempt<Result<Datagram, RecvError>> {
+    let manner = Manner {
+        waits,
+        is_stream: false,
+    };
+    let mut name = RawName::new();
+    match msg::receive(socket, slices, manner, Some(&mut name)) {
+        Ok(arrival) => Attempt::Done(whole(arrival, slices).map(|packet| Datagram {
+            length: packet.length,
+            fds: packet.fds,
+            sender: packet.sender,
+            from: datagram::name::decode(name.bytes()),
         })),
         Err(Errno::AGAIN) => Attempt::WouldBlock,
         Err(Errno::INTR) => Attempt::Interrupted,

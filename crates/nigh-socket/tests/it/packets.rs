@@ -251,6 +251,21 @@ async fn a_cancelled_send_sent_nothing() {
 }
 
 #[tokio::test]
+async fn a_sender_that_never_waits_lets_other_tasks_run() {
+    let (a, _b) = UnixSeqpacket::pair().unwrap();
+    let room_for_all = 1 << 20;
+    assert!(a.set_send_buffer(room_for_all).unwrap() >= room_for_all);
+    let mut sending = pin!(async {
+        for _ in 0..1000 {
+            a.send(&text("x"), &[]).await.unwrap();
+        }
+    });
+    let pending = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx).is_pending()));
+    assert!(pending.await);
+    sending.await;
+}
+
+#[tokio::test]
 async fn the_poll_forms_wait_and_wake() {
     let (a, b) = UnixSeqpacket::pair().unwrap();
     let queued = fill(&a);

@@ -94,11 +94,10 @@ async fn send(
             Ok(()) => match live.sender.try_send_request(request).await {
                 Ok(mut response) => {
                     response.extensions_mut().insert(live.peer);
-                    return Ok(response.map(|body| {
+                    return Ok(response.map(|response_body| {
                         Body::new(AnswerBody {
-                            body,
+                            answer: Some((response_body, waiting)),
                             sleep,
-                            _waiting: waiting,
                         })
                     }));
                 }
@@ -193,9 +192,9 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 /// An answer's body, ended by the call's deadline.
 struct AnswerBody {
-    body: hyper::body::Incoming,
+    /// With what keeps the upload going. Both are gone once the deadline has passed, and so the call.
+    answer: Option<(hyper::body::Incoming, oneshot::Sender<Infallible>)>,
     sleep: Option<Pin<Box<Sleep>>>,
-    _waiting: oneshot::Sender<Infallible>,
 }
 
 impl HttpBody for AnswerBody {
@@ -207,22 +206,30 @@ impl HttpBody for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
-            return Poll::Ready(frame.map(|frame| frame.map_err(broken)));
-        }
-        let Some(sleep) = &mut this.sleep else {
-            return Poll::Pending;
+        let Some((body, _)) = &mut this.answer else {
+            return Poll::Ready(None);
         };
-        ready!(sleep.as_mut().poll(cx));
-        Poll::Ready(Some(Err(deadline_exceeded())))
+        // Asked first: an answer that always has more to say would never let the timer's turn come.
+        if let Some(sleep) = &mut this.sleep
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            this.answer = None;
+            return Poll::Ready(Some(Err(deadline_exceeded())));
+        }
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        Poll::Ready(frame.map(|frame| frame.map_err(broken)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.answer
+            .as_ref()
+            .is_none_or(|(body, _)| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.answer
+            .as_ref()
+            .map_or_else(SizeHint::default, |(body, _)| body.size_hint())
     }
 }
 

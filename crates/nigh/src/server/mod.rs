@@ -5,6 +5,7 @@ mod body;
 mod calls;
 mod connect_info;
 mod guards;
+mod health;
 mod protocol;
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ pub(crate) use calls::Calls;
 use calls::{Handler, Routes};
 #[cfg(test)]
 pub(crate) use calls::{Standing, calls_for_tests};
+use health::Health;
 use protocol::Streams;
 
 use crate::limits::Limits;
@@ -124,7 +126,7 @@ pub struct Server {
     duplicate: Option<&'static str>,
     fallback: Option<Handler>,
     guard: Guard<String>,
-    health: Option<(tonic_health::server::HealthReporter, Vec<&'static str>)>,
+    health: Option<Health>,
     descriptors: Vec<&'static [u8]>,
     doors: Vec<Door>,
     counters: Option<Arc<Counters>>,
@@ -161,6 +163,10 @@ impl Server {
     }
 
     /// Serves a tonic service, or any tower service with a gRPC name.
+    ///
+    /// It is called by gRPC over HTTP/2 only: another content type than `application/grpc` is
+    /// answered with 415, gRPC over HTTP/1.1 with 505, and no handler runs. A service that speaks
+    /// something else, such as gRPC-Web, belongs into the [`fallback`](Self::fallback).
     #[must_use]
     pub fn service<S, B>(mut self, service: S) -> Self
     where
@@ -231,12 +237,13 @@ impl Server {
         self
     }
 
-    /// Serves `grpc.health.v1.Health`: every service is SERVING, and NOT_SERVING once a drain begins.
+    /// Serves `grpc.health.v1.Health`: every service is SERVING, and NOT_SERVING once a drain begins,
+    /// when watchers are told so and then let go with UNAVAILABLE.
     #[must_use]
     pub fn health(self) -> Self {
-        let (reporter, service) = tonic_health::server::health_reporter();
+        let (health, service) = Health::new();
         let mut server = self.service(service);
-        server.health = Some((reporter, Vec::new()));
+        server.health = Some(health);
         server
     }
 
@@ -318,14 +325,14 @@ impl Server {
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<Drained, ServerError> {
         self.add_reflection()?;
         self.check()?;
-        let health = self.open_health().await;
+        let mut health = self.health.take();
+        if let Some(health) = &mut health {
+            health.open(self.services.keys().copied()).await;
+        }
         let shutdown = async move {
             shutdown.await;
-            if let Some((reporter, names)) = health {
-                for name in names {
-                    let down = tonic_health::ServingStatus::NotServing;
-                    reporter.set_service_status(name, down).await;
-                }
+            if let Some(health) = &health {
+                health.close().await;
             }
         };
         Ok(self.into_front().run(shutdown).await?)
@@ -406,21 +413,6 @@ impl Server {
         let v1alpha = builder().build_v1alpha().map_err(ServerError::Reflection)?;
         *self = std::mem::take(self).service(v1).service(v1alpha);
         Ok(())
-    }
-
-    /// Reports every service as SERVING, before the first caller can ask.
-    async fn open_health(
-        &mut self,
-    ) -> Option<(tonic_health::server::HealthReporter, Vec<&'static str>)> {
-        let (reporter, mut names) = self.health.take()?;
-        names.push("");
-        names.extend(self.services.keys());
-        for name in &names {
-            reporter
-                .set_service_status(*name, tonic_health::ServingStatus::Serving)
-                .await;
-        }
-        Some((reporter, names))
     }
 }
 

@@ -35,6 +35,31 @@ async fn connections_over_a_quota_are_told_to_try_again() {
     served.stop().await;
 }
 
+#[tokio::test]
+async fn a_silent_caller_over_tcp_is_let_go_and_a_local_one_is_left_alone() {
+    let tcp = nigh::Listener::options().bind("tcp:127.0.0.1:0").unwrap();
+    let address = tcp.address().to_string().replace("tcp:", "");
+    let served = Served::with(|server| {
+        let mut limits = nigh::Limits::default();
+        assert!(limits.http2.keepalive_remote.is_some());
+        let brief = std::time::Duration::from_millis(30);
+        limits.http2.keepalive_remote = Some(brief);
+        limits.http2.keepalive_timeout = brief;
+        server.limits(limits).listen_for(tcp, nigh::Policy::any())
+    });
+    let mut local = crate::frames::connect(&served).await;
+    let mut remote = tokio::net::TcpStream::connect(address).await.unwrap();
+    remote.write_all(&crate::frames::greeting()).await.unwrap();
+    // It answers no PING, as a machine that has lost its power.
+    let mut all = Vec::new();
+    let _ = remote.read_to_end(&mut all).await;
+    let call = crate::frames::call(1, "/nigh.test.v1.Test/Echo");
+    local.write_all(&call).await.unwrap();
+    crate::frames::read_until(&mut local, crate::frames::HEADERS, 1).await;
+    drop(local);
+    served.stop().await;
+}
+
 /// Takes every descriptor that this process may have.
 fn take_descriptors() -> Vec<OwnedFd> {
     nigh_testkit::limit_descriptors(256);

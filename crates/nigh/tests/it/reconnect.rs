@@ -70,6 +70,7 @@ async fn a_call_in_flight_on_a_killed_connection_fails_once_as_unavailable() {
     running.abort();
     let status = held.await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status}");
+    service.ended(1).await;
     assert_eq!(service.runs().started, 1);
 }
 

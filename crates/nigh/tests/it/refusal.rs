@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::Code;
 
 use crate::common::{Served, bind, payload};
+use crate::frames;
 
 #[tokio::test]
 async fn a_refused_grpc_caller_gets_permission_denied() {
@@ -80,12 +81,16 @@ async fn refused_callers_that_say_nothing_are_cut_off_and_cost_no_one_else_anyth
 
 #[tokio::test]
 async fn a_refused_caller_that_floods_is_cut_off() {
-    let served = Served::with(|server| server.policy(Policy::none()));
-    let mut raw = tokio::net::UnixStream::connect(served.socket.path())
-        .await
-        .unwrap();
-    let mut flood = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n".to_vec();
-    flood.resize(1024 * 1024, b'x');
+    let served = Served::with(|server| {
+        let mut limits = nigh::Limits::default();
+        // Not the time is to end it.
+        limits.connections.refusal_time = std::time::Duration::from_secs(600);
+        server.policy(Policy::none()).limits(limits)
+    });
+    let mut raw = frames::connect(&served).await;
+    // It makes no call that could be refused, and sends what must be read and ignored.
+    let one = frames::frame(frames::UNKNOWN, 0, 0, &[0; 16_384]);
+    let flood = one.repeat(512);
     // More than the socket's buffer and the allowance together: it cannot all be taken.
     let sent = raw.write_all(&flood).await;
     assert!(sent.is_err(), "the server read it all");
