@@ -262,7 +262,7 @@ fn a_long_drpc_message_is_known_by_its_first_packet() {
     let mut packets = Packets::new(false, 2);
     let mut seen = Vec::new();
     for chunk in nigh_drpc::wire::Chunks::of(message.encode()) {
-        let packet = [chunk.header.to_vec(), chunk.data.to_bytes().to_vec()].concat();
+        let packet = [&chunk.header[..], &chunk.data.to_bytes()].concat();
         seen.push(packets.feed(Side::Client, &packet, MS).line());
     }
     assert_eq!(
