@@ -14,8 +14,8 @@ use crate::output::{self, Manner, Style, When};
 use crate::tap::log::Log;
 use crate::tap::proxy::{Proxy, Tap};
 
-/// Connections at once; each holds two sockets, and buffers for both directions.
-const CONNECTIONS_MAX: usize = 256;
+/// Connections at once. Each holds two sockets and, at worst, 8 MiB of buffers and 8 MiB of what its decoder keeps.
+const CONNECTIONS_MAX: usize = 128;
 /// Time that open connections get when the tap is told to stop.
 const DRAIN_TIME: Duration = Duration::from_millis(100);
 

@@ -7,6 +7,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nigh_socket::{Received, RecvError, SendError, Stream, Transport, UnixSeqpacket, UnixStream};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// Bytes of the longest packet that any send buffer takes (4 MiB and a little), and of one read of a stream.
@@ -60,6 +61,16 @@ impl From<Stream> for Pipe {
         match stream {
             Stream::Unix(stream) => Self::Unix(stream),
             Stream::Tcp(stream) => Self::Tcp(stream),
+        }
+    }
+}
+
+impl AsFd for Pipe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Packet(packets) => packets.as_fd(),
         }
     }
 }
@@ -161,11 +172,22 @@ impl Pipe {
             Shutdown::Write => rustix::net::Shutdown::Write,
             Shutdown::Both => rustix::net::Shutdown::Both,
         };
-        let socket = match self {
-            Self::Unix(stream) => stream.as_fd(),
-            Self::Tcp(stream) => stream.as_fd(),
-            Self::Packet(packets) => packets.as_fd(),
-        };
-        let _ = rustix::net::shutdown(socket, how);
+        let _ = rustix::net::shutdown(self.as_fd(), how);
+    }
+
+    /// Completes when nothing can go either way any more: the peer is gone, and has not only ended its sending.
+    pub(super) async fn hung_up(&self) -> io::Result<()> {
+        let socket = self.as_fd().try_clone_to_owned()?;
+        // Only watched, never written to: what kind of socket it is does not matter.
+        let watch = tokio::net::UnixStream::from_std(socket.into())?;
+        loop {
+            let ready = watch.ready(Interest::WRITABLE).await?;
+            if ready.is_write_closed() {
+                return Ok(());
+            }
+            // Forgets that it is ready, so that the next change is waited for.
+            let forget = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+            let _ = watch.try_io(Interest::WRITABLE, forget);
+        }
     }
 }

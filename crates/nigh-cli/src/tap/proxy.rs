@@ -7,14 +7,14 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nigh_socket::{
     Address, ConnectError, ConnectOptions, Connection, Peer, Protocol, Refused, Serving,
     SocketKind, Transport, connect, connect_packet,
 };
 use prost_reflect::DescriptorPool;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use super::decode::{Bytes, Note, Packets, Side};
 use super::log::{Log, Place};
@@ -77,6 +77,8 @@ struct Link<'a> {
     number: u64,
     begun: Instant,
     decoder: Mutex<Decoder>,
+    /// Told to each direction when the other has ended.
+    ended: [Notify; 2],
 }
 
 enum Decoder {
@@ -85,14 +87,14 @@ enum Decoder {
 }
 
 impl Decoder {
-    fn feed(&mut self, side: Side, bytes: &[u8], at: std::time::Duration) -> Vec<(Side, Note)> {
+    fn feed(&mut self, side: Side, bytes: &[u8], at: Duration) -> Vec<(Side, Note)> {
         match self {
             Self::Bytes(decoder) => decoder.feed(side, bytes, at),
             Self::Packets(decoder) => vec![(side, decoder.feed(side, bytes, at))],
         }
     }
 
-    fn end(&mut self, side: Side, at: std::time::Duration) -> Vec<(Side, Note)> {
+    fn end(&mut self, side: Side, at: Duration) -> Vec<(Side, Note)> {
         match self {
             Self::Bytes(decoder) => decoder.end(side, at),
             Self::Packets(_) => Vec::new(),
@@ -119,6 +121,7 @@ impl<'a> Link<'a> {
             number: proxy.connections.fetch_add(1, Ordering::Relaxed) + 1,
             begun: Instant::now(),
             decoder: Mutex::new(decoder),
+            ended: [Notify::new(), Notify::new()],
         }
     }
 
@@ -182,6 +185,16 @@ impl<'a> Link<'a> {
             // Whoever goes on sending is to notice.
             from.shutdown(Shutdown::Read);
         }
+        let (own, other) = match side {
+            Side::Client => (&self.ended[0], &self.ended[1]),
+            Side::Server => (&self.ended[1], &self.ended[0]),
+        };
+        other.notify_one();
+        tokio::select! {
+            () = own.notified() => {}
+            // It is gone, and has not only said all: the other end is to learn that, too.
+            _ = from.hung_up() => to.shutdown(Shutdown::Both),
+        }
     }
 
     async fn pass_all(
@@ -199,11 +212,12 @@ impl<'a> Link<'a> {
             total.descriptors += piece.fds.len() as u64;
             // Held while it is said, so that lines stand in the order of what they are about.
             let mut decoder = self.decoder.lock().await;
+            let at = self.begun.elapsed();
             if let Some(note) = descriptors(&piece.fds, piece.fds_lost) {
-                self.say(Some(side), &note).await;
+                self.say_at(at, Some(side), &note).await;
             }
-            for (side, note) in decoder.feed(side, bytes, self.begun.elapsed()) {
-                self.say(Some(side), &note).await;
+            for (side, note) in decoder.feed(side, bytes, at) {
+                self.say_at(at, Some(side), &note).await;
             }
             drop(decoder);
             to.send(bytes, &piece.fds).await?;
@@ -212,9 +226,13 @@ impl<'a> Link<'a> {
     }
 
     async fn say(&self, from: Option<Side>, note: &Note) {
+        self.say_at(self.begun.elapsed(), from, note).await;
+    }
+
+    async fn say_at(&self, at: Duration, from: Option<Side>, note: &Note) {
         let place = Place {
             connection: self.number,
-            at: self.begun.elapsed(),
+            at,
             from,
         };
         self.proxy.log.say(place, note).await;

@@ -1,8 +1,15 @@
 //! `nigh drpc`, and `nigh serve drpc:`, as programs: one server of two protocols, its answers, its errors and their codes.
 
+use std::sync::Arc;
+
+use nigh_cli::diag::pb::diag_server::DiagServer;
+use nigh_cli::diag::{Counters, Diag, ServerCounts};
+use nigh_drpc::wire::Reason;
+use nigh_drpc::{CallError, Client, ClientOptions, Failure, Module, Modules};
 use nigh_testkit::TempSocket;
 use rustix::process::Signal;
 use serde_json::Value;
+use tokio::sync::{Notify, oneshot};
 
 use crate::program::{Ran, Serving, nigh, nigh_reading};
 
@@ -151,4 +158,69 @@ async fn a_server_of_the_other_kind_is_named_with_the_command_for_it() {
     let ran = drpc(&stream, &["0", "0"]).await;
     assert_eq!(ran.code, 3, "{}", ran.stderr);
     assert!(ran.stderr.contains("use `nigh call`"), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn one_quota_and_one_drain_hold_for_both() {
+    let (stream, packets) = (TempSocket::private(), TempSocket::private());
+    let (entered, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (told, waited) = (Arc::clone(&entered), Arc::clone(&go_on));
+    let slow = Module::new(7, "slow").method(1, "wait", move |_| {
+        let (told, waited) = (Arc::clone(&told), Arc::clone(&waited));
+        async move {
+            told.notify_one();
+            waited.notified().await;
+            Ok::<_, Failure>(b"done".to_vec())
+        }
+    });
+    let mut modules = Modules::new();
+    modules.register(slow).unwrap();
+    let mut limits = nigh::Limits::default();
+    limits.connections.connections_max = 2;
+    limits.connections.connections_per_uid_max = 2;
+    let mut server = nigh::Server::new().limits(limits);
+    let counters = server.counters();
+    let protocol = nigh_drpc::Server::new(modules)
+        .into_protocol(Arc::clone(&counters), None)
+        .unwrap();
+    let bound = nigh_drpc::listener().bind(packets.path()).unwrap();
+    let server = server
+        .service(DiagServer::new(Diag::new(Counters::new(
+            ServerCounts::default,
+        ))))
+        .listen(nigh::Listener::options().bind(stream.path()).unwrap())
+        .listen_other(bound, protocol);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(server.run(async { drop(stopped.await) }));
+
+    // One connection of each kind, and the allowance is used up for both kinds.
+    let address = |socket: &TempSocket| socket.address().parse::<nigh::Address>().unwrap();
+    let channel = nigh::Channel::connect(address(&stream)).await.unwrap();
+    let client = Client::lazy(address(&packets), ClientOptions::default());
+    let calling = tokio::spawn(async move { client.call(7, 1, Vec::new()).await });
+    entered.notified().await;
+    let late = Client::lazy(address(&packets), ClientOptions::default());
+    let refused = late.call(7, 1, Vec::new()).await.unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            CallError::Status {
+                reason: Some(Reason::Unavailable),
+                ..
+            }
+        ),
+        "{refused}"
+    );
+    assert_eq!(counters.read().connections_refused_by_quota, 1);
+
+    // The drain takes both names at once, and waits for the call that runs.
+    stop.send(()).unwrap();
+    while stream.path().exists() || packets.path().exists() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!running.is_finished());
+    go_on.notify_one();
+    assert_eq!(calling.await.unwrap().unwrap(), "done");
+    drop(channel);
+    assert_eq!(running.await.unwrap().unwrap().cut_off, 0);
 }

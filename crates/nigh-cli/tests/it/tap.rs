@@ -208,6 +208,27 @@ async fn bytes_descriptors_and_ends_go_through_both_ways() {
     assert_eq!(tap.stop(), 0);
 }
 
+#[tokio::test]
+async fn a_client_that_is_gone_is_gone_for_a_server_that_waits_too() {
+    let (socket, front) = (TempSocket::private(), TempSocket::private());
+    let listener = Listener::options().bind(socket.path()).unwrap();
+    let mut tap = Tap::start(&front.address(), &socket.address(), &[]);
+    let options = ConnectOptions::default();
+    let to = front.address().parse().unwrap();
+    let (client, server) = tokio::join!(connect(&to, &options), accepted(listener));
+    drop(client.unwrap());
+    // The server does not end its side, and is told all the same.
+    let lines = tap.lines();
+    assert_eq!(whats(&lines, "tap", "client"), ["end"]);
+    let mut polled = [rustix::event::PollFd::new(
+        &server,
+        rustix::event::PollFlags::empty(),
+    )];
+    rustix::event::poll(&mut polled, None).unwrap();
+    assert!(polled[0].revents().contains(rustix::event::PollFlags::HUP));
+    assert_eq!(tap.stop(), 0);
+}
+
 async fn packet(socket: &UnixSeqpacket, buffer: &mut [u8]) -> Packet {
     socket.recv(buffer).await.unwrap().into_packet().unwrap()
 }

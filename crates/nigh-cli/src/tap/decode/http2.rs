@@ -20,7 +20,9 @@ const HEAD_BYTES: usize = 9;
 /// Bytes of the longest frame, and of the longest header block, that are kept to be read.
 const KEPT_BYTES_MAX: usize = 256 << 10;
 /// Calls of one connection that are followed at once; of more the oldest are forgotten.
-const STREAMS_MAX: usize = 1024;
+const STREAMS_MAX: usize = 256;
+/// Characters of a method's path that are kept to name its messages by.
+const PATH_CHARS_MAX: usize = 512;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -305,7 +307,8 @@ impl Http2 {
             if self.streams.len() == STREAMS_MAX {
                 self.streams.pop_first();
             }
-            let path = find(headers, ":path").unwrap_or_default().to_owned();
+            let path = find(headers, ":path").unwrap_or_default();
+            let path: String = path.chars().take(PATH_CHARS_MAX).collect();
             let method = self.schema.as_ref().and_then(|pool| method(pool, &path));
             let input = method.as_ref().map(MethodDescriptor::input);
             self.streams.insert(
