@@ -157,6 +157,23 @@ fn clients_that_wait_are_counted_and_known() {
 }
 
 #[test]
+fn a_long_queue_hides_nobody() {
+    let crowded = TempSocket::private();
+    let others: Vec<TempSocket> = (0..64).map(|_| TempSocket::private()).collect();
+    let listen = |socket: &TempSocket| Listener::options().bind(socket.address().as_str()).unwrap();
+    let _crowded = listen(&crowded);
+    let _others: Vec<Listener> = others.iter().map(listen).collect();
+    // Their places in the queue stay taken when they are gone. One answer of the kernel does not hold so many.
+    for _ in 0..4000 {
+        drop(UnixStream::connect(crowded.path()).unwrap());
+    }
+    assert_eq!(find(&survey(&crowded), crowded.path()).socket.queued, 4000);
+    for other in &others {
+        find(&survey(other), other.path());
+    }
+}
+
+#[test]
 fn a_bound_socket_that_does_not_listen_is_marked() {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, socket};
     let place = TempSocket::private();
