@@ -24,6 +24,7 @@ use crate::limits::Limits;
 use crate::listener::{Listener, SocketKind};
 use crate::policy::Policy;
 use crate::quota::QuotaExceeded;
+use crate::share::Descriptors;
 
 /// What a [`Protocol`] does with one connection, to its end.
 pub type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -108,6 +109,7 @@ pub struct Front {
 struct Hall {
     limits: Arc<Limits>,
     ledger: Ledger,
+    descriptors: Arc<Descriptors>,
     refusals: Arc<Semaphore>,
     drain: Drain,
 }
@@ -119,6 +121,7 @@ impl Front {
         let (drainer, drain) = Drainer::new();
         let hall = Hall {
             ledger: Ledger::new(&limits, counters),
+            descriptors: Descriptors::new(limits.descriptors_per_uid_max),
             refusals: Arc::new(Semaphore::new(limits.refusals_max)),
             limits: Arc::new(limits),
             drain,
@@ -292,7 +295,8 @@ impl Door {
         match incoming.admit(&self.policy) {
             Ok(connection) => {
                 hall.ledger.counters.connections_admitted();
-                let connection = connection.under(hall.drain.clone(), ticket);
+                let share = hall.descriptors.share(connection.peer());
+                let connection = connection.under(hall.drain.clone(), ticket, share);
                 guests.spawn(self.protocol.serve(connection));
             }
             Err(refused) => self.turn_away(*refused, hall, guests),

@@ -14,6 +14,7 @@ use nigh_socket::{Address, AddressError, ConnectError, ConnectOptions, Peer, Pol
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::fd::FdLimits;
 use crate::tls::{ClientTls, TlsError};
 use connection::Connector;
 
@@ -101,6 +102,8 @@ pub struct ChannelOptions {
     connect: ConnectOptions,
     timeout: Duration,
     tls: Option<ClientTls>,
+    local_tls: Option<ClientTls>,
+    descriptors: Option<FdLimits>,
     keepalive: Option<Duration>,
     keepalive_timeout: Duration,
 }
@@ -111,6 +114,8 @@ impl Default for ChannelOptions {
             connect: ConnectOptions::default(),
             timeout: Duration::from_secs(5),
             tls: None,
+            local_tls: None,
+            descriptors: None,
             keepalive: None,
             keepalive_timeout: Duration::from_secs(20),
         }
@@ -144,6 +149,22 @@ impl ChannelOptions {
     #[must_use]
     pub fn tls(mut self, tls: ClientTls) -> Self {
         self.tls = Some(tls);
+        self
+    }
+
+    /// Speaks TLS on a Unix socket, too, as Network Service Mesh does. The server is verified by the name `localhost`,
+    /// or the one given to [`ClientTls::server_name`]. Default: no TLS there, the kernel vouches for both ends.
+    #[must_use]
+    pub fn tls_on_unix(mut self, tls: ClientTls) -> Self {
+        self.local_tls = Some(tls);
+        self
+    }
+
+    /// Lets calls carry descriptors both ways, on a Unix socket: see [`DescriptorsExt`](crate::DescriptorsExt). What
+    /// servers send is held within `limits` until it is taken. Costs one round trip when connecting.
+    #[must_use]
+    pub fn descriptors(mut self, limits: FdLimits) -> Self {
+        self.descriptors = Some(limits);
         self
     }
 

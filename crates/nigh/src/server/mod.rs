@@ -25,6 +25,7 @@ use calls::{Handler, Routes};
 pub(crate) use calls::{Standing, calls_for_tests};
 use protocol::Streams;
 
+use crate::fd::{FdLimits, Receivers};
 use crate::limits::Limits;
 use crate::tls::ServerTls;
 
@@ -43,6 +44,12 @@ pub enum ServerError {
     GuardsNothing {
         /// The guard's path.
         path: String,
+    },
+    /// Descriptors are to be received by a service that is not served.
+    #[error("serve: {service:?} is to receive descriptors, and no such service is served here")]
+    ReceivesNothing {
+        /// The name as given.
+        service: String,
     },
     /// A service that requires callers of this machine would be reachable from elsewhere.
     #[error("serve: {service:?} is for local callers only, and {listener} is not a Unix socket")]
@@ -106,6 +113,7 @@ pub struct Server {
     descriptors: Vec<&'static [u8]>,
     doors: Vec<Door>,
     counters: Option<Arc<Counters>>,
+    receivers: Receivers,
 }
 
 impl std::fmt::Debug for Server {
@@ -202,6 +210,17 @@ impl Server {
     #[must_use]
     pub fn guard(mut self, path: impl Into<String>, policy: Policy) -> Self {
         self.guard.require(path.into(), policy);
+        self
+    }
+
+    /// Lets callers send descriptors to a service, within `limits`: `S::NAME` or its gRPC name. Handlers take them by
+    /// [`DescriptorsExt`](crate::DescriptorsExt).
+    ///
+    /// Descriptors sent to any other service are closed, and that call fails. With no such service the kernel is told
+    /// to let nobody send any (`SO_PASSRIGHTS`, Linux 6.16). Sending descriptors to callers needs no leave.
+    #[must_use]
+    pub fn receive_descriptors(mut self, service: impl Into<String>, limits: FdLimits) -> Self {
+        self.receivers.add(service.into(), limits);
         self
     }
 
@@ -317,7 +336,9 @@ impl Server {
             counters: front.counters(),
             journal: front.journal(),
             drain: front.drain(),
+            receivers: self.receivers,
         });
+        let takes_descriptors = !routes.receivers.is_empty();
         let limits = Arc::new(self.limits);
         let wires: Arc<[_]> = crate::wire::all().into();
         let usual = self.policy.unwrap_or_else(Policy::same_user);
@@ -327,6 +348,12 @@ impl Server {
             via,
         } in self.doors
         {
+            if matches!(via, Via::Streams(_))
+                && let Err(error) = listener.set_pass_rights(takes_descriptors)
+            {
+                // Nothing is lost but a defence: what comes unasked is closed all the same.
+                tracing::warn!("{}: SO_PASSRIGHTS: {error}", listener.address());
+            }
             let protocol = match via {
                 Via::Other(protocol) => protocol,
                 Via::Streams(tls) => Arc::new(Streams {
@@ -350,6 +377,12 @@ impl Server {
             let known = service.is_some_and(|(name, _)| self.services.contains_key(name));
             if !known && self.fallback.is_none() {
                 return Err(ServerError::GuardsNothing { path: path.clone() });
+            }
+        }
+        for service in self.receivers.names() {
+            if !self.services.contains_key(service.as_str()) {
+                let service = service.clone();
+                return Err(ServerError::ReceivesNothing { service });
             }
         }
         let remote = self.doors.iter().find(|door| !door.listener.is_local());

@@ -9,6 +9,7 @@
 mod calls;
 mod common;
 mod drain;
+mod fds;
 mod http1;
 mod identity;
 mod limits;
