@@ -10,7 +10,8 @@ pub struct FdLimits {
     /// Descriptors in one carrier: those attached at once to one message. At most 253, which is the kernel's.
     /// Default 64, so that one message costs little when it is refused.
     pub per_message_max: u16,
-    /// Descriptors of one call that came and were not taken yet. Default 64.
+    /// Descriptors of one call that came and were not taken yet. Default 64. A stream's sender may be ahead of its
+    /// receiver by a window of messages: let it wait for answers, or allow as many as the window holds.
     pub per_call_max: u32,
     /// Descriptors that came over one connection and were not taken yet. Default 256: a quarter of the usual
     /// soft limit of 1024 for a process.

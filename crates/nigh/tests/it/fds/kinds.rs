@@ -5,7 +5,7 @@ use nigh_testkit::service::proto::{DownloadRequest, Payload};
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Request};
 
-use super::service::{connect, mentioned, message, name_of, named, serve};
+use super::service::{connect, mentioned, message, name_of, named, roomy, serve};
 
 #[tokio::test]
 async fn a_unary_call_carries_files_both_ways() {
@@ -40,7 +40,7 @@ async fn a_unary_call_carries_files_both_ways() {
 #[tokio::test]
 async fn a_server_stream_brings_a_file_with_each_message() {
     let (served, _) = serve(FdLimits::default(), |server| server);
-    let mut client = connect(&served, FdLimits::default()).await;
+    let mut client = connect(&served, roomy()).await;
     let request = DownloadRequest {
         count: 200,
         bytes: 3000,
@@ -63,7 +63,7 @@ async fn a_server_stream_brings_a_file_with_each_message() {
 
 #[tokio::test]
 async fn a_client_stream_takes_a_file_with_each_message() {
-    let (served, _) = serve(FdLimits::default(), |server| server);
+    let (served, _) = serve(roomy(), |server| server);
     let mut client = connect(&served, FdLimits::default()).await;
     let fds = Descriptors::new();
     let attached = fds.clone();
@@ -76,10 +76,7 @@ async fn a_client_stream_takes_a_file_with_each_message() {
     let reply = client.upload(request).await.unwrap().into_inner();
     assert_eq!((reply.count, reply.bytes), (200, 800));
     fds.sent(199).await.unwrap();
-    assert!(matches!(
-        fds.attach(named("late")),
-        Err(AttachError::Ended)
-    ));
+    assert!(matches!(fds.attach(named("late")), Err(AttachError::Ended)));
     served.stop().await;
 }
 

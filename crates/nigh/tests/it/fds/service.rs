@@ -167,10 +167,7 @@ impl Test for Mirror {
 }
 
 /// A mirror that takes descriptors within `limits`, as a server changed by `change`.
-pub(crate) fn serve(
-    limits: FdLimits,
-    change: impl FnOnce(Server) -> Server,
-) -> (Served, Mirror) {
+pub(crate) fn serve(limits: FdLimits, change: impl FnOnce(Server) -> Server) -> (Served, Mirror) {
     let mirror = Mirror::default();
     let socket = TempSocket::shared();
     let listener = bind(&socket, 0o666);
@@ -180,6 +177,21 @@ pub(crate) fn serve(
         change(server.receive_descriptors(NAME, limits))
     });
     (served, mirror)
+}
+
+/// Limits for a sender that may run ahead.
+pub(crate) fn roomy() -> FdLimits {
+    let mut limits = FdLimits::default();
+    limits.per_call_max = 300;
+    limits.per_connection_max = 4000;
+    limits
+}
+
+/// The server's limits to go with them: all tests call as the same user.
+pub(crate) fn generous(server: Server) -> Server {
+    let mut limits = nigh::Limits::default();
+    limits.connections.descriptors_per_uid_max = 4000;
+    server.limits(limits)
 }
 
 pub(crate) async fn connect(served: &Served, limits: FdLimits) -> TestClient<Channel> {
