@@ -46,6 +46,8 @@ struct State {
     way: Way,
     /// The connection that carries descriptors in grpcfd's way, where that is switched on.
     loose_way: Option<Arc<Link>>,
+    /// The same, for what comes: also after the last of our own has left.
+    table: Option<Arc<Link>>,
     loose: Vec<Arc<Attachment>>,
     next: u32,
     /// What was attached and has not left, or failed to.
@@ -88,6 +90,7 @@ impl Call {
         let state = State {
             way,
             loose_way: None,
+            table: None,
             loose: Vec::new(),
             next,
             attached: BTreeMap::new(),
@@ -170,6 +173,7 @@ impl Call {
             link.queue_loose(Arc::clone(attachment), self);
         }
         state.loose_way = Some(Arc::clone(link));
+        state.table = Some(Arc::clone(link));
     }
 
     pub(super) fn has_attached(&self) -> bool {
@@ -262,7 +266,7 @@ impl Call {
 
     /// The connection whose inode table this call may use.
     pub(super) fn table(&self) -> Option<Arc<Link>> {
-        self.state().loose_way.clone()
+        self.state().table.clone()
     }
 
     // What comes in.
@@ -426,6 +430,7 @@ impl Call {
         let mut state = self.state();
         state.ended = true;
         state.loose_way = None;
+        state.table = None;
         if matches!(state.way, Way::Over { .. }) {
             state.way = Way::Ended;
         }
