@@ -1,10 +1,9 @@
 //! Which file a descriptor leads to, asked without waiting for a network or user file system.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::AsFd;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, makedev, openat, statx};
+use rustix::fs::{AtFlags, StatxFlags, makedev, statx};
 
 /// A file's identity on this machine for as long as it exists.
 ///
@@ -32,15 +31,6 @@ impl Inode {
     }
 }
 
-/// Opens a file of any kind as a place in the file system only (`O_PATH`): without rights, and without touching it.
-///
-/// # Errors
-/// What `open(2)` reports.
-pub fn open_path(path: impl AsRef<Path>) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    Ok(openat(CWD, path.as_ref(), flags, Mode::empty())?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,7 +38,7 @@ mod tests {
 
     #[test]
     fn the_numbers_are_those_of_stat() {
-        let found = Inode::of(open_path("/proc/self/exe").unwrap()).unwrap();
+        let found = Inode::of(std::fs::File::open("/proc/self/exe").unwrap()).unwrap();
         let expected = std::fs::metadata("/proc/self/exe").unwrap();
         assert_eq!(
             (found.device, found.number),

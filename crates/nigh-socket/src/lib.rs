@@ -28,6 +28,7 @@ mod journal;
 mod limits;
 mod listener;
 mod message;
+mod open;
 mod peer;
 mod policy;
 mod process;
@@ -57,13 +58,14 @@ pub use front::{Drained, Front, FrontError, Protocol, Serving};
 pub use guard::Guard;
 pub use incoming::{Connection, Hold, Incoming, Refusal, Refused, Transport};
 pub use inherit::{FoundKind, InheritedError};
-pub use inode::{Inode, open_path};
+pub use inode::Inode;
 pub use journal::Journal;
 pub use limits::Limits;
 pub use listener::{
     BindError, BindFault, Existing, Listener, ListenerOptions, Operation, SocketKind,
 };
 pub use message::{Blame, Chunk, Packet, Received, RecvError, SendError, Sender};
+pub use open::{open_beneath, open_path};
 pub use peer::{LocalPeer, Peer, RemotePeer, TlsPeer};
 pub use policy::{
     POLICY_BYTES_MAX, POLICY_DEPTH_MAX, Policy, PolicyError, PolicyFault, Truth, Verdict,

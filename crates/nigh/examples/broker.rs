@@ -9,8 +9,8 @@ use std::error::Error;
 use std::fs::File;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::path::{Component, Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 
 use nigh::{Channel, DescriptorsExt as _, FdLimits, Listener, Policy, RequestExt as _, Server};
 use nigh_testkit::TempSocket;
@@ -28,13 +28,17 @@ type Payloads = Pin<Box<dyn Stream<Item = Result<Payload, Status>> + Send>>;
 /// What the helper may give away: files beneath one directory, for reading, and ports on the loopback address.
 #[derive(Debug, Clone)]
 struct Broker {
-    root: PathBuf,
+    root: Arc<File>,
 }
 
 impl Broker {
     fn give(&self, wish: &str) -> Result<OwnedFd, Status> {
         match wish.split_once(' ') {
-            Some(("open", name)) => self.open(Path::new(name)),
+            // Neither `..` nor a link leads out of the root, also while somebody changes it.
+            Some(("open", name)) => {
+                let opened = nigh_socket::open_beneath(&*self.root, name, false);
+                opened.map_err(|error| Status::permission_denied(format!("open: {error}")))
+            }
             Some(("bind", port)) => {
                 let port = port.parse::<u16>();
                 let port = port.map_err(|_| Status::invalid_argument("bind: not a port"))?;
@@ -44,23 +48,6 @@ impl Broker {
                 "expected: open NAME, or bind PORT",
             )),
         }
-    }
-
-    /// One component at a time, and no link is followed: nobody who writes beneath the root can point out of it.
-    fn open(&self, name: &Path) -> Result<OwnedFd, Status> {
-        let mut path = self.root.clone();
-        for component in name.components() {
-            let Component::Normal(part) = component else {
-                return Err(Status::permission_denied(
-                    "open: only names beneath the root",
-                ));
-            };
-            path.push(part);
-            if std::fs::symlink_metadata(&path)?.is_symlink() {
-                return Err(Status::permission_denied("open: no links"));
-            }
-        }
-        Ok(File::open(path)?.into())
     }
 }
 
@@ -111,7 +98,8 @@ impl Test for Broker {
     }
 }
 
-async fn serve(socket: &str, root: PathBuf) -> Result<(), Fault> {
+async fn serve(socket: &str, root: &str) -> Result<(), Fault> {
+    let root = Arc::new(File::open(root)?);
     let listener = Listener::options().bind(format!("unix:{socket}").as_str())?;
     let server = Server::new()
         // Who may ask at all: the helper's own user here, a group in earnest.
@@ -157,15 +145,15 @@ async fn main() -> Result<(), Fault> {
     if let [role, socket, root] = arguments.as_slice()
         && role == "serve"
     {
-        return serve(socket, root.into()).await;
+        return serve(socket, root).await;
     }
     let here = TempSocket::private();
     let socket = here.path().display().to_string();
     std::fs::write(here.join("notes.txt"), "what the caller could not open")?;
     std::os::unix::fs::symlink("/etc/passwd", here.join("way-out"))?;
     let serving = tokio::spawn({
-        let (socket, root) = (socket.clone(), here.directory().to_owned());
-        async move { serve(&socket, root).await }
+        let (socket, root) = (socket.clone(), here.directory().display().to_string());
+        async move { serve(&socket, &root).await }
     });
     let called = caller(&socket).await;
     serving.abort();

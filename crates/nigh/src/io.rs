@@ -247,8 +247,8 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    fn pair(allowance: Option<usize>) -> (Io, nigh_socket::UnixStream) {
-        let (ours, theirs) = nigh_socket::UnixStream::pair().unwrap();
+    fn pair(allowance: Option<usize>) -> (Io, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
         (
             Io::new(
                 Transport::Plain(Socket::Bare(Stream::Unix(ours))),

@@ -264,7 +264,7 @@ mod tests {
     }
 
     fn tempfile() -> OwnedFd {
-        let (reader, _) = std::io::pipe().unwrap();
+        let (reader, _) = io::pipe().unwrap();
         reader.into()
     }
 }
