@@ -97,6 +97,8 @@ impl Incoming {
             let socket = TcpStream::from(socket);
             // Small messages back and forth: waiting to fill a segment only adds delay.
             socket.set_nodelay(true)?;
+            // A host that vanished says nothing: the kernel has to ask.
+            rustix::net::sockopt::set_socket_keepalive(&socket, true)?;
             let peer = Peer::remote(socket.peer_addr()?);
             let stream = tokio::net::TcpStream::from_std(socket)?;
             (Transport::Stream(Stream::Tcp(stream)), peer)
@@ -166,6 +168,16 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Takes the admission back, before anything was read or sent.
+    pub(crate) fn refuse(self, refusal: Refusal) -> Refused {
+        Refused {
+            transport: self.transport,
+            peer: self.peer,
+            listener: self.listener,
+            refusal,
+        }
+    }
+
     pub(crate) fn under(
         mut self,
         drain: Drain,

@@ -16,8 +16,10 @@ mod cgroup;
 mod cmsg;
 mod connect;
 mod counters;
+mod datagram;
 mod drain;
 mod fact;
+pub mod fdcheck;
 mod front;
 mod guard;
 mod incoming;
@@ -25,8 +27,10 @@ mod inherit;
 mod inode;
 pub mod introspect;
 mod journal;
+mod kinds;
 mod limits;
 mod listener;
+mod memory;
 mod message;
 mod open;
 mod peer;
@@ -52,6 +56,7 @@ pub use connect::{
     connect_fd, connect_packet,
 };
 pub use counters::{Counters, Counts};
+pub use datagram::UnixDatagram;
 pub use drain::Drain;
 pub use fact::{Fact, Source, Why};
 pub use front::{Drained, Front, FrontError, Protocol, Serving};
@@ -60,11 +65,13 @@ pub use incoming::{Connection, Hold, Incoming, Refusal, Refused, Transport};
 pub use inherit::{FoundKind, InheritedError};
 pub use inode::Inode;
 pub use journal::Journal;
+pub use kinds::{ByteStream, MessageSocket};
 pub use limits::Limits;
 pub use listener::{
     BindError, BindFault, Existing, Listener, ListenerOptions, Operation, SocketKind,
 };
-pub use message::{Blame, Chunk, Packet, Received, RecvError, SendError, Sender};
+pub use memory::{Mapping, MemoryFile, SealedFile};
+pub use message::{Blame, Chunk, Datagram, Packet, Received, RecvError, SendError, Sender};
 pub use open::{open_beneath, open_path};
 pub use peer::{LocalPeer, Peer, RemotePeer, TlsPeer};
 pub use policy::{

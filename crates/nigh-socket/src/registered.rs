@@ -3,14 +3,19 @@
 //! Trap: a socket that is registered for writing gets an edge each time its peer *reads*, one wake-up per message. And
 //! "writable" comes only when three quarters of the buffer are free: so a send is tried first and waited for after.
 
+use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::time::{Sleep, sleep};
 
 use crate::sys::register::register;
 
@@ -31,7 +36,12 @@ struct Writing {
     shared: Weak<AsyncFd<OwnedFd>>,
     /// What keeps it for a task that polls.
     polled: Option<Arc<AsyncFd<OwnedFd>>>,
+    /// Waited for instead by a task that polls, when there is no descriptor for a duplicate.
+    retry: Option<Pin<Box<Sleep>>>,
 }
+
+/// How long a write waits that cannot be told when there is room: no descriptor is left for that.
+const RETRY: Duration = Duration::from_millis(5);
 
 impl Registered {
     pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
@@ -78,10 +88,18 @@ impl Registered {
         &self,
         mut write: impl FnMut(BorrowedFd<'_>) -> Option<T>,
     ) -> io::Result<T> {
-        if let Some(done) = write(self.as_fd()) {
-            return Ok(done);
-        }
-        let writer = self.writer(&mut self.lock())?;
+        let writer = loop {
+            // Sends that never have to wait must not keep a task on its thread for ever.
+            tokio::task::coop::consume_budget().await;
+            if let Some(done) = write(self.as_fd()) {
+                return Ok(done);
+            }
+            let writer = self.writer(&mut self.lock())?;
+            match writer {
+                Some(writer) => break writer,
+                None => sleep(RETRY).await,
+            }
+        };
         loop {
             let mut ready = writer.writable().await?;
             match write(ready.get_inner().as_fd()) {
@@ -97,16 +115,20 @@ impl Registered {
         cx: &mut Context<'_>,
         mut write: impl FnMut(BorrowedFd<'_>) -> Option<T>,
     ) -> Poll<io::Result<T>> {
-        if let Some(done) = write(self.as_fd()) {
-            return Poll::Ready(Ok(self.written(done)));
-        }
-        let writer = {
+        let writer = loop {
+            if let Some(done) = write(self.as_fd()) {
+                return Poll::Ready(Ok(self.written(done)));
+            }
+            self.is_polled.store(true, Ordering::Relaxed);
             let mut writing = self.lock();
-            let writer = self.writer(&mut writing)?;
-            writing.polled = Some(Arc::clone(&writer));
-            writer
+            if let Some(writer) = self.writer(&mut writing)? {
+                writing.polled = Some(Arc::clone(&writer));
+                break writer;
+            }
+            let retry = writing.retry.get_or_insert_with(|| Box::pin(sleep(RETRY)));
+            ready!(retry.as_mut().poll(cx));
+            writing.retry = None;
         };
-        self.is_polled.store(true, Ordering::Relaxed);
         loop {
             let mut ready = ready!(writer.poll_write_ready(cx))?;
             // The try above was before this readiness was seen, so it says nothing about it.
@@ -121,19 +143,28 @@ impl Registered {
     fn written<T>(&self, done: T) -> T {
         if self.is_polled.load(Ordering::Relaxed) {
             self.is_polled.store(false, Ordering::Relaxed);
-            self.lock().polled = None;
+            let mut writing = self.lock();
+            writing.polled = None;
+            writing.retry = None;
         }
         done
     }
 
-    fn writer(&self, writing: &mut Writing) -> io::Result<Arc<AsyncFd<OwnedFd>>> {
+    /// `None` when no descriptor is left for it: that costs the connection time, and not its life.
+    fn writer(&self, writing: &mut Writing) -> io::Result<Option<Arc<AsyncFd<OwnedFd>>>> {
         if let Some(writer) = writing.shared.upgrade() {
-            return Ok(writer);
+            return Ok(Some(writer));
         }
-        let duplicate = self.reader.get_ref().try_clone()?;
+        let duplicate = match self.reader.get_ref().try_clone() {
+            Ok(duplicate) => duplicate,
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::MFILE | Errno::NFILE) => return Ok(None),
+                _ => return Err(error),
+            },
+        };
         let writer = Arc::new(register(duplicate, Interest::WRITABLE)?);
         writing.shared = Arc::downgrade(&writer);
-        Ok(writer)
+        Ok(Some(writer))
     }
 
     fn lock(&self) -> MutexGuard<'_, Writing> {

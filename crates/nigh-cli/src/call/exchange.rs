@@ -289,6 +289,10 @@ impl Stream for Outgoing {
     type Item = DynamicMessage;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<DynamicMessage>> {
+        if self.report.is_none() {
+            // Reported. Asked again before the reset, the queue would end, and the server would take the call as whole.
+            return Poll::Pending;
+        }
         let next = match (self.ready.take(), &mut self.queue) {
             (Some(message), _) => Some(Ok(message)),
             (None, None) => None,
@@ -309,5 +313,39 @@ impl Stream for Outgoing {
                 Poll::Pending
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_reflect::DescriptorPool;
+    use tokio_stream::StreamExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn requests_do_not_end_after_one_that_does_not_fit() {
+        let duration = "google.protobuf.Duration";
+        let descriptor = DescriptorPool::global()
+            .get_message_by_name(duration)
+            .unwrap();
+        let (report, failed) = oneshot::channel();
+        let mut requests = Outgoing {
+            ready: None,
+            queue: Some(Requests::start(&Input::Argument("\"1s\" 1".into()), descriptor).unwrap()),
+            report: Some(report),
+            sent: Arc::default(),
+        };
+        assert!(requests.next().await.is_some());
+        tokio::select! {
+            biased;
+            Ok(_) = failed => {}
+            _ = requests.next() => panic!("nothing follows"),
+        }
+        let queue = requests.queue.as_mut().unwrap();
+        assert!(queue.next().await.is_none(), "the reader has ended");
+        let mut nobody = Context::from_waker(std::task::Waker::noop());
+        let again = Pin::new(&mut requests).poll_next(&mut nobody);
+        assert!(again.is_pending());
     }
 }

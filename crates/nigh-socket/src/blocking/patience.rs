@@ -1,10 +1,12 @@
 //! A blocking call that begins again after a signal, without beginning its timeout again.
 
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
+use rustix::net::sockopt::{self, Timeout};
 
 use crate::message::Attempt;
 
@@ -13,10 +15,10 @@ use crate::message::Attempt;
 pub(super) struct TimedOut;
 
 /// Does `attempt` until it is done. It blocks when told to wait, for the socket's own timeout, which is `timeout`; after
-/// a signal what is left of that is waited for with poll.
+/// a signal what is left of that is waited for with poll, if `readiness` says when to try again.
 pub(super) fn until_done<T>(
     socket: BorrowedFd<'_>,
-    readiness: PollFlags,
+    readiness: Option<PollFlags>,
     timeout: Option<Duration>,
     mut attempt: impl FnMut(bool) -> Attempt<T>,
 ) -> Result<T, TimedOut> {
@@ -34,18 +36,34 @@ pub(super) fn until_done<T>(
         Attempt::Interrupted => {}
     }
     loop {
-        match attempt(false) {
+        let left = deadline.map_or(timeout, |deadline| {
+            deadline.saturating_duration_since(Instant::now())
+        });
+        if left.is_zero() {
+            return Err(TimedOut);
+        }
+        // Without a readiness to wait for, only the kernel can wait: for the whole timeout again.
+        match attempt(readiness.is_none()) {
             Attempt::Done(done) => return Ok(done),
             Attempt::Interrupted => continue,
             Attempt::WouldBlock => {}
         }
-        let left = deadline.map_or(timeout, |deadline| {
-            deadline.saturating_duration_since(Instant::now())
-        });
-        if left.is_zero() || wait(socket, readiness, left) == Ok(0) {
+        if readiness.is_none_or(|readiness| wait(socket, readiness, left) == Ok(0)) {
             return Err(TimedOut);
         }
     }
+}
+
+/// Sets the socket's own timeout.
+pub(super) fn set_timeout(
+    socket: BorrowedFd<'_>,
+    which: Timeout,
+    timeout: Option<Duration>,
+) -> io::Result<()> {
+    if timeout == Some(Duration::ZERO) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    Ok(sockopt::set_socket_timeout(socket, which, timeout)?)
 }
 
 /// How many descriptors became ready: one or none.

@@ -22,6 +22,7 @@ use crate::seqpacket::UnixSeqpacket;
 use crate::stream::{Stream, UnixStream};
 use crate::sys;
 use attempt::Failure;
+pub(crate) use attempt::short_path;
 use patience::Patience;
 
 /// How to connect. The default: a stream, within 5 seconds, waiting for a server that is not there yet, whoever it is.

@@ -50,9 +50,12 @@ pub enum SendError {
     /// Too many descriptors that this user has sent, on whichever socket, have not been received yet.
     #[error("send: too many descriptors of this user are on their way")]
     InFlight,
-    /// The receiver takes no descriptors (`SO_PASSRIGHTS` is off there).
+    /// The receiver takes no descriptors (`SO_PASSRIGHTS` is off there); or, of datagrams, only its peer's.
     #[error("send: the receiver takes no descriptors")]
     DescriptorsRefused,
+    /// No datagram socket can have this address.
+    #[error("send: no address of a datagram socket")]
+    NotAName,
     /// A connected receiver takes datagrams from its peer alone.
     #[error("send: the receiver is connected to another socket")]
     NotThePeer,
@@ -92,6 +95,7 @@ impl SendError {
             | Self::TooManyDescriptors { .. }
             | Self::NothingToCarry
             | Self::Unsendable
+            | Self::NotAName
             | Self::NotThePeer => Blame::Caller,
             Self::DescriptorsRefused
             | Self::Closed
@@ -241,6 +245,7 @@ impl From<SendError> for io::Error {
             | SendError::TooManySlices { .. }
             | SendError::TooManyDescriptors { .. }
             | SendError::NothingToCarry
+            | SendError::NotAName
             | SendError::Unsendable => io::ErrorKind::InvalidInput,
             SendError::DescriptorsRefused | SendError::NotThePeer => {
                 io::ErrorKind::PermissionDenied

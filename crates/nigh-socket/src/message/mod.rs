@@ -9,9 +9,13 @@ mod transfer;
 
 use std::os::fd::OwnedFd;
 
+use crate::address::Address;
+
 pub use error::{Blame, RecvError, SendError};
 pub use sender::Sender;
-pub(crate) use transfer::{Attempt, Packets, nonblocking, receive_bytes, send_bytes};
+pub(crate) use transfer::{
+    Attempt, Packets, nonblocking, receive_bytes, receive_datagram, send, send_bytes,
+};
 
 /// What was received on a socket that can end.
 #[derive(Debug)]
@@ -63,4 +67,32 @@ pub struct Chunk {
     pub fds_lost: bool,
     /// Who wrote these very bytes, where the socket was told to ask (`set_pass_credentials`).
     pub sender: Option<Sender>,
+}
+
+/// A whole datagram; its bytes are at the front of the buffer that was given.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Datagram {
+    /// Bytes.
+    pub length: usize,
+    /// The descriptors that came with it, in order, close-on-exec; at most 253. Those not taken are closed.
+    pub fds: Vec<OwnedFd>,
+    /// Who sent it, where the socket was told to ask (`pass_credentials`).
+    pub sender: Option<Sender>,
+    /// The name of the socket it came from, to reply to; `None` when that has none.
+    ///
+    /// Trap: a path is the one that its owner gave to `bind`. It may be relative to another directory, or renamed since,
+    /// as a [`Listener`](crate::Listener)'s own always is: send to that one by the address you know.
+    pub from: Option<Address>,
+}
+
+impl From<Datagram> for Packet {
+    /// Forgets where it came from.
+    fn from(datagram: Datagram) -> Self {
+        Self {
+            length: datagram.length,
+            fds: datagram.fds,
+            sender: datagram.sender,
+        }
+    }
 }

@@ -3,16 +3,19 @@
 //! Trap: a packet socket whose peer closed with unread messages reports `ECONNRESET` *before* the packets that the peer
 //! had sent. So the reset is kept for the end, and the receive is tried again.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use super::error::Attempted;
-use super::{Chunk, Packet, Received, RecvError, SendError, Sender};
+use super::{Chunk, Datagram, Packet, Received, RecvError, SendError, Sender};
 use crate::buffer;
-use crate::sys::msg::{self, Arrival, FDS_MAX, Manner, SLICES_MAX};
+use crate::datagram;
+use crate::sys::msg::{self, Arrival, FDS_MAX, Manner, RawName, SLICES_MAX};
+use crate::sys::opt::{self, Flag};
 
 /// What became of a try.
 #[derive(Debug)]
@@ -23,6 +26,16 @@ pub(crate) enum Attempt<T> {
     WouldBlock,
     /// A signal came in between.
     Interrupted,
+}
+
+impl<T> Attempt<T> {
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Attempt<U> {
+        match self {
+            Self::Done(done) => Attempt::Done(change(done)),
+            Self::WouldBlock => Attempt::WouldBlock,
+            Self::Interrupted => Attempt::Interrupted,
+        }
+    }
 }
 
 /// Tries without waiting; `None` when it would have to wait. A signal is no reason to stop.
@@ -71,13 +84,31 @@ fn refused(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>], fds: usize, errno: Er
 }
 
 /// What a packet socket has to remember from one receive to the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Packets {
     /// The peer closed with messages of ours unread.
     was_reset: AtomicBool,
+    /// A time stamp comes with each packet, and none with the end.
+    are_stamped: AtomicBool,
 }
 
 impl Packets {
+    /// For a socket that is made ready for them: from now on each packet is stamped.
+    pub(crate) fn on(socket: BorrowedFd<'_>) -> io::Result<Self> {
+        opt::set_flag(socket, Flag::Timestamp, true)?;
+        Ok(Self {
+            was_reset: AtomicBool::new(false),
+            are_stamped: AtomicBool::new(true),
+        })
+    }
+
+    /// Stamps packets or not. Those that are queued are stamped when they are received.
+    pub(crate) fn stamp(&self, socket: BorrowedFd<'_>, stamp: bool) -> io::Result<()> {
+        opt::set_flag(socket, Flag::Timestamp, stamp)?;
+        self.are_stamped.store(stamp, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Sends a packet. The kernel sends all of it or none.
     pub(crate) fn send(
         &self,
@@ -86,13 +117,8 @@ impl Packets {
         fds: &[BorrowedFd<'_>],
         waits: bool,
     ) -> Attempt<Result<(), SendError>> {
-        match send(socket, slices, fds, None, waits) {
-            Attempt::Done(done) => {
-                Attempt::Done(done.map(drop).inspect_err(|error| self.note(error)))
-            }
-            Attempt::WouldBlock => Attempt::WouldBlock,
-            Attempt::Interrupted => Attempt::Interrupted,
-        }
+        send(socket, slices, fds, None, waits)
+            .map(|done| done.map(drop).inspect_err(|error| self.note(error)))
     }
 
     /// Receives a packet, or the end.
@@ -114,7 +140,7 @@ impl Packets {
             }
         };
         match arrival {
-            Ok(arrival) if arrival.length == 0 && !arrival.has_control => {
+            Ok(arrival) if arrival.length == 0 && !arrival.has_control && self.ends(socket) => {
                 Attempt::Done(if self.was_reset.load(Ordering::Relaxed) {
                     Err(RecvError::Reset)
                 } else {
@@ -125,6 +151,20 @@ impl Packets {
             Err(Errno::AGAIN) => Attempt::WouldBlock,
             Err(Errno::INTR) => Attempt::Interrupted,
             Err(errno) => Attempt::Done(Err(RecvError::from_errno(errno))),
+        }
+    }
+
+    /// Whether nothing, without a stamp, is the end: for sure if packets are stamped; otherwise if the peer is gone.
+    #[cold]
+    fn ends(&self, socket: BorrowedFd<'_>) -> bool {
+        if self.are_stamped.load(Ordering::Relaxed) {
+            return true;
+        }
+        let mut asked = [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)];
+        match rustix::event::poll(&mut asked, Some(&Timespec::default())) {
+            Ok(ready) => ready > 0,
+            // Without memory for the answer: the end is what does no harm twice.
+            Err(_) => true,
         }
     }
 
@@ -169,6 +209,30 @@ pub(crate) fn receive_bytes(
             sender: (arrival.length > 0)
                 .then(|| Sender::new(arrival.credentials, arrival.process))
                 .flatten(),
+        })),
+        Err(Errno::AGAIN) => Attempt::WouldBlock,
+        Err(Errno::INTR) => Attempt::Interrupted,
+        Err(errno) => Attempt::Done(Err(RecvError::from_errno(errno))),
+    }
+}
+
+/// Receives a datagram, and the name of the socket it came from.
+pub(crate) fn receive_datagram(
+    socket: BorrowedFd<'_>,
+    slices: &mut [IoSliceMut<'_>],
+    waits: bool,
+) -> Attempt<Result<Datagram, RecvError>> {
+    let manner = Manner {
+        waits,
+        is_stream: false,
+    };
+    let mut name = RawName::new();
+    match msg::receive(socket, slices, manner, Some(&mut name)) {
+        Ok(arrival) => Attempt::Done(whole(arrival, slices).map(|packet| Datagram {
+            length: packet.length,
+            fds: packet.fds,
+            sender: packet.sender,
+            from: datagram::name::decode(name.bytes()),
         })),
         Err(Errno::AGAIN) => Attempt::WouldBlock,
         Err(Errno::INTR) => Attempt::Interrupted,

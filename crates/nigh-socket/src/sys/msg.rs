@@ -3,6 +3,7 @@
 //! Trap: a control buffer made for one descriptor has room for two, and a pidfd comes with each message once it was asked
 //! for; what is not taken from the buffer leaks. So the buffer holds all that can come, and all of it is taken.
 
+use std::cell::RefCell;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -36,6 +37,13 @@ const NAME_LENGTH: libc::socklen_t = 128;
 #[repr(C, align(8))]
 struct Aligned<const N: usize>([u8; N]);
 
+thread_local! {
+    /// One per thread, because clearing it takes as long as a tenth of a receive. What an earlier message left in it is
+    /// never looked at: the kernel says how much it wrote.
+    static CONTROL: RefCell<Aligned<CONTROL_BYTES>> =
+        const { RefCell::new(Aligned([0; CONTROL_BYTES])) };
+}
+
 /// A received message, all of whose descriptors are owned.
 #[derive(Debug)]
 pub(crate) struct Arrival {
@@ -60,7 +68,6 @@ pub(crate) struct RawName {
     length: usize,
 }
 
-#[expect(dead_code, reason = "for datagrams, which come next")]
 impl RawName {
     pub(crate) const fn new() -> Self {
         Self {
@@ -90,7 +97,16 @@ pub(crate) fn receive(
     manner: Manner,
     name: Option<&mut RawName>,
 ) -> Result<Arrival, Errno> {
-    let mut control = Aligned([0_u8; CONTROL_BYTES]);
+    CONTROL.with_borrow_mut(|control| receive_with(control, socket, slices, manner, name))
+}
+
+fn receive_with(
+    control: &mut Aligned<CONTROL_BYTES>,
+    socket: BorrowedFd<'_>,
+    slices: &mut [IoSliceMut<'_>],
+    manner: Manner,
+    name: Option<&mut RawName>,
+) -> Result<Arrival, Errno> {
     let mut header = empty_header();
     header.msg_iov = slices.as_mut_ptr().cast();
     header.msg_iovlen = slices.len().min(SLICES_MAX) as _;
@@ -113,8 +129,8 @@ pub(crate) fn receive(
         flags |= libc::MSG_TRUNC;
     }
     // SAFETY: `socket` is open while borrowed. `msg_iov` points to `msg_iovlen` slices (an `IoSliceMut` is laid out as
-    // an `iovec`), borrowed mutably until after the call; `msg_control` and `msg_name` point to `CONTROL_BYTES` and
-    // `NAME_BYTES` that are ours until after it; every byte pattern is a valid `u8`.
+    // an `iovec`), `msg_control` and `msg_name` to `CONTROL_BYTES` and `NAME_BYTES`; all of them are borrowed mutably
+    // until after the call, and every byte pattern is a valid `u8`.
     let outcome = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
     let Ok(length) = usize::try_from(outcome) else {
         return Err(last_error());
@@ -209,8 +225,8 @@ pub(crate) fn send(
         flags |= libc::MSG_DONTWAIT;
     }
     // SAFETY: `socket` and the descriptors in `control` are open while borrowed. `msg_iov` points to `msg_iovlen` slices
-    // (an `IoSlice` is laid out as an `iovec`), `msg_control` and `msg_name` to as many bytes as is said beside them;
-    // all are borrowed until after the call, which only reads them.
+    // (an `IoSlice` is laid out as an `iovec`), `msg_control` and `msg_name` to as many bytes as is said beside them.
+    // All are borrowed until after the call, which only reads them.
     let outcome = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, flags) };
     usize::try_from(outcome).map_err(|_| last_error())
 }

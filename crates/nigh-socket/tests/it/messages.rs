@@ -145,16 +145,18 @@ fn descriptors_that_cannot_be_opened_fail_their_message_and_no_other() {
 async fn full_child() {
     let (a, b) = UnixSeqpacket::pair().unwrap();
     for room in [0, 3] {
+        // Sent under another limit than received: all senders of this user share what may be in flight.
+        limit_descriptors(1024);
+        a.send(&[IoSlice::new(b"body")], &copies(a.as_fd(), 10))
+            .await
+            .unwrap();
+        a.send(&[IoSlice::new(b"next")], &[]).await.unwrap();
         let mut kept: Vec<OwnedFd> = Vec::new();
         limit_descriptors(64);
         while let Ok(fd) = a.as_fd().try_clone_to_owned() {
             kept.push(fd);
         }
         kept.truncate(kept.len() - room);
-        a.send(&[IoSlice::new(b"body")], &copies(a.as_fd(), 10))
-            .await
-            .unwrap();
-        a.send(&[IoSlice::new(b"next")], &[]).await.unwrap();
         let mut buffer = [0; 8];
         let error = b.recv(&mut buffer).await.unwrap_err();
         let RecvError::DescriptorsLost { length, arrived } = error else {

@@ -99,6 +99,20 @@ async fn an_empty_packet_is_not_the_end() {
 }
 
 #[tokio::test]
+async fn where_no_empty_packets_are_expected_they_are_packets_while_the_peer_is_there() {
+    let (a, b) = UnixSeqpacket::pair().unwrap();
+    b.set_empty_packets(false).unwrap();
+    a.send(&text(""), &[]).await.unwrap();
+    a.send(&text("x"), &[]).await.unwrap();
+    assert_eq!(packet(b.recv(&mut [0; 8]).await.unwrap()).length, 0);
+    assert_eq!(next(&b).await, "x");
+    a.send(&text("last"), &[]).await.unwrap();
+    drop(a);
+    assert_eq!(next(&b).await, "last");
+    assert!(b.recv(&mut [0; 8]).await.unwrap().is_end());
+}
+
+#[tokio::test]
 async fn a_reply_before_a_reset_is_not_lost() {
     let (client, server) = UnixSeqpacket::pair().unwrap();
     for message in ["request", "unread"] {
@@ -234,6 +248,21 @@ async fn a_cancelled_send_sent_nothing() {
     }
     a.send(&text("later"), &[]).await.unwrap();
     assert_eq!(next(&b).await, "later");
+}
+
+#[tokio::test]
+async fn a_sender_that_never_waits_lets_other_tasks_run() {
+    let (a, _b) = UnixSeqpacket::pair().unwrap();
+    let room_for_all = 1 << 20;
+    assert!(a.set_send_buffer(room_for_all).unwrap() >= room_for_all);
+    let mut sending = pin!(async {
+        for _ in 0..1000 {
+            a.send(&text("x"), &[]).await.unwrap();
+        }
+    });
+    let pending = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx).is_pending()));
+    assert!(pending.await);
+    sending.await;
 }
 
 #[tokio::test]

@@ -115,10 +115,9 @@ async fn send(
                         response.extensions_mut().insert(live.peer);
                         return Ok(response.map(|body| {
                             Body::new(AnswerBody {
-                                body,
+                                answer: Some((body, waiting)),
                                 sleep,
                                 fds,
-                                _waiting: waiting,
                             })
                         }));
                     }
@@ -242,10 +241,10 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 /// An answer's body, ended by the call's deadline.
 struct AnswerBody {
-    body: Incoming,
+    /// With what keeps the upload going. Both are gone once the deadline has passed, and so the call.
+    answer: Option<(Incoming, oneshot::Sender<Infallible>)>,
     sleep: Option<Pin<Box<Sleep>>>,
     fds: Option<ClientCall>,
-    _waiting: oneshot::Sender<Infallible>,
 }
 
 impl AnswerBody {
@@ -270,7 +269,7 @@ impl AnswerBody {
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        if self.body.is_end_stream() {
+        if self.answer.is_some() && self.is_end_stream() {
             self.follow(None);
         }
     }
@@ -285,28 +284,37 @@ impl HttpBody for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        let Some((body, _)) = &mut this.answer else {
+            return Poll::Ready(None);
+        };
+        // Asked first: an answer that always has more to say would never let the timer's turn come.
+        if let Some(sleep) = &mut this.sleep
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            (this.answer, this.fds) = (None, None);
+            return Poll::Ready(Some(Err(deadline_exceeded())));
+        }
+        let polled = Pin::new(body).poll_frame(cx);
+        // Before the message that mentions them, so that nobody looks for what is not there.
         if let Some(status) = this.fds.as_ref().and_then(ClientCall::loss) {
-            this.fds = None;
+            (this.answer, this.fds) = (None, None);
             return Poll::Ready(Some(Err(status)));
         }
-        if let Poll::Ready(frame) = polled {
-            this.follow(frame.as_ref());
-            return Poll::Ready(frame.map(|frame| frame.map_err(broken)));
-        }
-        let Some(sleep) = &mut this.sleep else {
-            return Poll::Pending;
-        };
-        ready!(sleep.as_mut().poll(cx));
-        Poll::Ready(Some(Err(deadline_exceeded())))
+        let frame = ready!(polled);
+        this.follow(frame.as_ref());
+        Poll::Ready(frame.map(|frame| frame.map_err(broken)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.answer
+            .as_ref()
+            .is_none_or(|(body, _)| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.answer
+            .as_ref()
+            .map_or_else(SizeHint::default, |(body, _)| body.size_hint())
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tonic::body::Body;
 
+use super::greeting::{Greeted, is_silent_end};
 use super::{ChannelError, ChannelOptions};
 use crate::fd::{FdSocket, Incapable, Link, Side, Tap, Terms};
 use crate::io::{Io, Socket, Transport};
@@ -31,6 +32,10 @@ const HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
 const RESET_STREAMS_MAX: usize = 1024;
 /// Calls whose answers may carry descriptors at once; a server allows fewer in flight.
 const CALLS_WITH_DESCRIPTORS_MAX: u32 = 1024;
+
+/// Connections tried while the server hangs up without a word: one that is killed does so to the callers in its
+/// backlog, and its successor answers.
+const SILENT_ENDS_MAX: u32 = 4;
 
 /// A connection that was made, and with whom.
 #[derive(Debug, Clone)]
@@ -173,11 +178,24 @@ impl Connector {
                 address: self.address.clone(),
             });
         }
-        let waited = until.saturating_duration_since(Instant::now());
-        let connect = self.options.connect.clone().timeout(waited);
-        let (stream, peer) = nigh_socket::connect(&self.address, &connect).await?;
-        let shaken = tokio::time::timeout_at(until, self.handshake(stream, peer, generation));
-        shaken.await.map_err(|_| self.timed_out(waited))?
+        let allowed = until.saturating_duration_since(Instant::now());
+        let mut tries = 1;
+        loop {
+            let waited = until.saturating_duration_since(Instant::now());
+            let connect = self.options.connect.clone().timeout(waited);
+            let (stream, peer) = nigh_socket::connect(&self.address, &connect).await?;
+            let shaken = tokio::time::timeout_at(until, self.handshake(stream, peer, generation));
+            match shaken.await.map_err(|_| self.timed_out(allowed))? {
+                Err(ChannelError::Handshake { source, .. })
+                    if is_silent_end(&source)
+                        && tries < SILENT_ENDS_MAX
+                        && !matches!(self.address, Address::Fd(_)) =>
+                {
+                    tries += 1;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     async fn handshake(
@@ -259,14 +277,18 @@ impl Connector {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES_MAX)
             .max_header_list_size(HEADER_LIST_BYTES_MAX)
-            .keep_alive_interval(self.options.keepalive)
+            .keep_alive_interval(self.options.keepalive_for(&self.address))
             .keep_alive_timeout(self.options.keepalive_timeout)
             .max_concurrent_reset_streams(RESET_STREAMS_MAX)
             .keep_alive_while_idle(true);
+        let (io, greeting) = Greeted::new(stream);
+        let failed = |source| self.failed("the HTTP/2 handshake", source);
         let (sender, driver) = builder
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(io))
             .await
-            .map_err(|error| self.failed("the HTTP/2 handshake", io::Error::other(error)))?;
+            .map_err(|error| failed(io::Error::other(error)))?;
+        // The connection reads and writes in a task of hyper's own; the driver only feeds it with calls.
+        greeting.came().await.map_err(failed)?;
         let address = self.address.clone();
         tokio::spawn(async move {
             if let Err(error) = driver.await {

@@ -2,6 +2,7 @@
 
 mod call;
 mod connection;
+mod greeting;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,6 +16,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use crate::fd::FdLimits;
+use crate::limits::{KEEPALIVE_REMOTE, KEEPALIVE_TIMEOUT};
 use crate::tls::{ClientTls, TlsError};
 use connection::Connector;
 
@@ -104,7 +106,8 @@ pub struct ChannelOptions {
     tls: Option<ClientTls>,
     local_tls: Option<ClientTls>,
     descriptors: Option<FdLimits>,
-    keepalive: Option<Duration>,
+    /// As set; usually it depends on the address.
+    keepalive: Option<Option<Duration>>,
     keepalive_timeout: Duration,
 }
 
@@ -117,7 +120,7 @@ impl Default for ChannelOptions {
             local_tls: None,
             descriptors: None,
             keepalive: None,
-            keepalive_timeout: Duration::from_secs(20),
+            keepalive_timeout: KEEPALIVE_TIMEOUT,
         }
     }
 }
@@ -168,11 +171,11 @@ impl ChannelOptions {
         self
     }
 
-    /// Asks a silent server for a sign of life this often. Default never: the kernel reports the
-    /// death of a local process at once.
+    /// Asks a silent server for a sign of life this often, or with `None` never. Default never for a
+    /// local server, whose death the kernel reports at once, and 30 s over TCP.
     #[must_use]
-    pub fn keepalive(mut self, interval: Duration) -> Self {
-        self.keepalive = Some(interval);
+    pub fn keepalive(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.keepalive = Some(interval.into());
         self
     }
 
@@ -181,6 +184,12 @@ impl ChannelOptions {
     pub fn keepalive_timeout(mut self, timeout: Duration) -> Self {
         self.keepalive_timeout = timeout;
         self
+    }
+
+    fn keepalive_for(&self, address: &Address) -> Option<Duration> {
+        let is_remote = matches!(address, Address::Tcp { .. } | Address::Https { .. });
+        self.keepalive
+            .unwrap_or_else(|| is_remote.then_some(KEEPALIVE_REMOTE))
     }
 
     /// Connects now.
@@ -282,5 +291,26 @@ impl tower_service::Service<Request<Body>> for Channel {
 
     fn call(&mut self, request: Request<Body>) -> Calling {
         Box::pin(call::run(Arc::clone(&self.connector), request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_asked_for_a_sign_of_life_where_the_kernel_gives_none() {
+        let default = ChannelOptions::default();
+        let of = |options: &ChannelOptions, address: &str| {
+            options.keepalive_for(&address.parse().unwrap())
+        };
+        assert_eq!(of(&default, "unix:/s"), None);
+        assert_eq!(of(&default, "unix-abstract:s"), None);
+        for address in ["tcp:h:1", "https://h:1"] {
+            assert_eq!(of(&default, address), Some(KEEPALIVE_REMOTE));
+            assert_eq!(of(&default.clone().keepalive(None), address), None);
+        }
+        let often = default.keepalive(Duration::from_secs(1));
+        assert_eq!(of(&often, "unix:/s"), Some(Duration::from_secs(1)));
     }
 }

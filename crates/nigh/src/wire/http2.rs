@@ -10,7 +10,7 @@ use super::{Claim, Served, Session, Wire, WireError};
 use crate::fd::Tap;
 use crate::http2::io::AuthorityFixed;
 use crate::io::Io;
-use crate::tasks::Tasks;
+use crate::tasks::{Spawner, Tasks};
 
 /// RFC 9113 3.4.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -36,7 +36,9 @@ impl Wire for Http2 {
     fn serve(&self, io: Io, session: Session) -> Served {
         Box::pin(async move {
             let limits = &session.limits.http2;
-            let mut builder = http2::Builder::new(Tasks::default());
+            // Dropped with this future, and the connection's handlers with it.
+            let tasks = Tasks::default();
+            let mut builder = http2::Builder::new(tasks.spawner());
             builder
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(limits.concurrent_streams_max)
@@ -46,7 +48,7 @@ impl Wire for Http2 {
                 .max_frame_size(limits.frame_bytes_max)
                 .max_send_buf_size(limits.send_buffer_bytes_max)
                 .max_pending_accept_reset_streams(limits.pending_resets_max)
-                .keep_alive_interval(limits.keepalive)
+                .keep_alive_interval(limits.keepalive_for(session.calls.is_local()))
                 .keep_alive_timeout(limits.keepalive_timeout);
             match io.link() {
                 Some(link) => serve(&builder, Tap::new(io, link), &session).await,
@@ -57,7 +59,7 @@ impl Wire for Http2 {
 }
 
 async fn serve<S>(
-    builder: &http2::Builder<Tasks>,
+    builder: &http2::Builder<Spawner>,
     stream: S,
     session: &Session,
 ) -> Result<(), WireError>

@@ -8,8 +8,11 @@
 
 mod calls;
 mod common;
+mod deadlines;
 mod drain;
 mod fds;
+mod frames;
+mod greeting;
 mod http1;
 mod identity;
 mod limits;

@@ -23,7 +23,7 @@ async fn exchange(mut client: TestClient<Channel>, number: usize, holds: bool) {
         .iter()
         .map(|name| request.attach(named(name)).unwrap())
         .collect();
-    let length = if number % 8 == 0 { 300 * 1024 } else { 16 };
+    let length = if number.is_multiple_of(8) { 300 * 1024 } else { 16 };
     *request.get_mut() = message(&indices, length);
     let reply = if holds {
         client.hold(request).await
@@ -45,7 +45,7 @@ async fn storm(calls: usize, at_once: usize) {
     let mut running = JoinSet::new();
     for number in 0..calls {
         let place = Arc::clone(&places).acquire_owned().await.unwrap();
-        let cancelled = number % 3 == 0;
+        let cancelled = number.is_multiple_of(3);
         let call = exchange(client.clone(), number, cancelled);
         running.spawn(async move {
             let _place = place;

@@ -28,7 +28,7 @@ impl Witness {
     async fn all_closed(mut self) {
         let mut byte = [0];
         let read = tokio::time::timeout(Duration::from_secs(9), self.0.read(&mut byte)).await;
-        assert_eq!(read.expect("a copy is still open").unwrap(), 0);
+        assert_eq!(read.unwrap().unwrap(), 0, "a copy is still open");
     }
 }
 
