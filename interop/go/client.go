@@ -18,8 +18,8 @@ import (
 
 // The messages of nigh.test.v1 that are used here have the wire form of these wrappers: one field, number one.
 const (
-	echo     = "/nigh.test.v1.Test/Echo"
-	download = "/nigh.test.v1.Test/Download"
+	echo     = "/nigh.test.v1.Files/Swap"
+	download = "/nigh.test.v1.Files/Many"
 )
 
 func client(socket string, tls []string) error {

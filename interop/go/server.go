@@ -43,10 +43,10 @@ func serve(socket string, tls []string) error {
 }
 
 var description = grpc.ServiceDesc{
-	ServiceName: "nigh.test.v1.Test",
+	ServiceName: "nigh.test.v1.Files",
 	HandlerType: (*any)(nil),
 	Methods: []grpc.MethodDesc{{
-		MethodName: "Echo",
+		MethodName: "Swap",
 		Handler: func(service any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 			request := new(wrapperspb.BytesValue)
 			if err := decode(request); err != nil {
@@ -56,7 +56,7 @@ var description = grpc.ServiceDesc{
 		},
 	}},
 	Streams: []grpc.StreamDesc{{
-		StreamName:    "Download",
+		StreamName:    "Many",
 		ServerStreams: true,
 		Handler: func(service any, stream grpc.ServerStream) error {
 			request := new(wrapperspb.UInt32Value)

@@ -156,7 +156,7 @@ impl Call {
         }
         let attachment = Arc::new(Attachment::new(fd));
         if let Some(link) = &state.loose_way {
-            link.queue_loose(Arc::clone(&attachment), self);
+            link.loose.push(Arc::clone(&attachment), self);
         }
         state.loose.push(attachment);
         Ok(())
@@ -170,7 +170,7 @@ impl Call {
     pub(super) fn go_loose(self: &Arc<Self>, link: &Arc<Link>) {
         let mut state = self.state();
         for attachment in &state.loose {
-            link.queue_loose(Arc::clone(attachment), self);
+            link.loose.push(Arc::clone(attachment), self);
         }
         state.loose_way = Some(Arc::clone(link));
         state.table = Some(Arc::clone(link));
@@ -224,7 +224,7 @@ impl Call {
         };
         for attachment in loose {
             let way = self.state().loose_way.clone();
-            way.ok_or(Incapable::NoTable)?.queue_loose(attachment, self);
+            way.ok_or(Incapable::NoTable)?.loose.push(attachment, self);
         }
         if attached.is_empty() {
             return Ok(());

@@ -18,6 +18,7 @@ use super::error::{Incapable, Loss};
 use super::frame::{Fds, Frame, Hello, Malformed, PING};
 use super::inode::InodeTable;
 use super::limits::FdLimits;
+use super::outbound::{Carried, LooseQueue, Out, Outbound};
 use super::quota::Account;
 
 /// What a connection takes, and how it accounts for it.
@@ -29,13 +30,6 @@ pub(crate) struct Terms {
     /// Calls in flight that may carry descriptors here.
     pub(crate) calls_max: u32,
     pub(crate) user: Option<nigh_socket::DescriptorShare>,
-}
-
-/// A descriptor that leaves in grpcfd's way, and the call that fails if it cannot.
-#[derive(Debug)]
-pub(super) struct Loose {
-    pub(super) attachment: Arc<Attachment>,
-    pub(super) call: Arc<Call>,
 }
 
 /// Which end of the connection this is.
@@ -51,34 +45,6 @@ pub(crate) enum Peering {
     Unknown,
     Nigh(Hello),
     Not(Incapable),
-}
-
-/// What waits to be written between two frames of HTTP/2.
-#[derive(Debug)]
-enum Out {
-    Bytes(Vec<u8>),
-    Fd {
-        id: u64,
-        index: u32,
-        attachment: Arc<Attachment>,
-        call: Arc<Call>,
-    },
-}
-
-/// A frame on its way, with the descriptors that its first byte carries.
-#[derive(Debug, Default)]
-pub(super) struct Outbound {
-    pub(super) bytes: Vec<u8>,
-    pub(super) carried: Vec<Carried>,
-    frame: Option<Fds>,
-}
-
-#[derive(Debug)]
-pub(super) struct Carried {
-    pub(super) fd: OwnedFd,
-    index: u32,
-    attachment: Arc<Attachment>,
-    call: Arc<Call>,
 }
 
 #[derive(Debug)]
@@ -99,16 +65,14 @@ struct State {
     closed: bool,
 }
 
-/// See the module.
+/// See above.
 #[derive(Debug)]
 pub(crate) struct Link {
     side: Side,
     terms: Terms,
     account: Account,
     state: Mutex<State>,
-    /// Descriptors in grpcfd's way: they leave with the next byte, whatever it is.
-    loose: Mutex<VecDeque<Loose>>,
-    has_loose: AtomicBool,
+    pub(super) loose: LooseQueue,
     arrivals: Mutex<Arrivals>,
     pub(super) writer: AtomicWaker,
     /// Whether something waits in `state.out`: what the writer looks at before it takes the lock.
@@ -128,8 +92,7 @@ impl Link {
             side,
             account: Account::new(terms.limits.per_connection_max, terms.user.clone()),
             state: Mutex::default(),
-            loose: Mutex::default(),
-            has_loose: AtomicBool::new(false),
+            loose: LooseQueue::default(),
             arrivals: Mutex::default(),
             writer: AtomicWaker::new(),
             waiting: AtomicBool::new(false),
@@ -174,8 +137,6 @@ impl Link {
         self.receives.load(Ordering::Acquire)
     }
 
-    // Who the other end is.
-
     pub(crate) fn peering(&self) -> Peering {
         *self.peering.borrow()
     }
@@ -208,8 +169,6 @@ impl Link {
             .add_permits(calls.min(Semaphore::MAX_PERMITS / 2));
         self.peering.send_replace(Peering::Nigh(hello));
     }
-
-    // What goes out.
 
     fn push(&self, out: Out) {
         let mut state = self.state();
@@ -271,7 +230,7 @@ impl Link {
                 attachment,
                 call,
             });
-            state.gather(&mut outbound, id, index, usize::from(per_message.max(1)));
+            outbound.gather(&mut state.out, id, index, usize::from(per_message.max(1)));
             if let Some(entry) = state.calls.get_mut(&id) {
                 entry.sent = true;
             }
@@ -285,36 +244,6 @@ impl Link {
             outbound.frame = Some(frame);
             return Some(outbound);
         }
-    }
-
-    pub(super) fn queue_loose(&self, attachment: Arc<Attachment>, call: &Arc<Call>) {
-        let mut loose = self.loose.lock().unwrap_or_else(PoisonError::into_inner);
-        loose.push_back(Loose {
-            attachment,
-            call: Arc::clone(call),
-        });
-        self.has_loose.store(true, Ordering::Release);
-    }
-
-    /// The next of them, as many as grpcfd receives at once.
-    pub(super) fn next_loose(&self) -> Vec<(Loose, OwnedFd)> {
-        /// The room of grpcfd's receive buffer.
-        const AT_ONCE: usize = 64;
-        let mut leaving = Vec::new();
-        if !self.has_loose.load(Ordering::Acquire) {
-            return leaving;
-        }
-        let mut queue = self.loose.lock().unwrap_or_else(PoisonError::into_inner);
-        while leaving.len() < AT_ONCE {
-            let Some(loose) = queue.pop_front() else {
-                self.has_loose.store(false, Ordering::Release);
-                break;
-            };
-            if let Some(fd) = loose.attachment.begin() {
-                leaving.push((loose, fd));
-            }
-        }
-        leaving
     }
 
     // What comes in.
@@ -552,6 +481,7 @@ impl Link {
         }
         drop(out);
         self.permits.close();
+        self.loose.clear();
         self.is_foreign(Incapable::NotNigh);
         if let Some(table) = &self.inodes {
             table.close();
@@ -563,79 +493,5 @@ impl Link {
     #[cfg(test)]
     pub(super) fn held(&self) -> (u32, usize) {
         (self.account.held(), self.state().calls.len())
-    }
-}
-
-impl State {
-    /// Adds to the frame what else the same call attached next.
-    fn gather(&mut self, outbound: &mut Outbound, id: u64, first: u32, most: usize) {
-        let mut index = first;
-        while outbound.carried.len() < most {
-            index = index.wrapping_add(1);
-            let next = self.out.pop_front_if(|out| {
-                matches!(out, Out::Fd { id: its, index: at, .. } if *its == id && *at == index)
-            });
-            let Some(Out::Fd {
-                attachment, call, ..
-            }) = next
-            else {
-                return;
-            };
-            let Some(fd) = attachment.begin() else {
-                return;
-            };
-            outbound.carried.push(Carried {
-                fd,
-                index,
-                attachment,
-                call,
-            });
-        }
-    }
-}
-
-impl Out {
-    fn is_of(&self, call: u64) -> bool {
-        matches!(self, Self::Fd { id, .. } if *id == call)
-    }
-}
-
-impl Outbound {
-    /// The first byte was written, and with it the descriptors.
-    pub(super) fn left(&mut self) {
-        let carried = std::mem::take(&mut self.carried);
-        let mut fds = Vec::with_capacity(carried.len());
-        for one in carried {
-            one.call.has_left(one.index);
-            one.attachment.left();
-            fds.push(one.fd);
-        }
-        if !fds.is_empty() {
-            closer::drop_off(fds);
-        }
-    }
-
-    /// The kernel refused the descriptors: the frame goes without them and says so.
-    pub(super) fn refused(&mut self, loss: Loss) {
-        if let Some(frame) = &mut self.frame {
-            frame.loss = loss.code();
-            self.bytes = Frame::Fds(*frame).encode();
-        }
-        let carried = std::mem::take(&mut self.carried);
-        let mut fds = Vec::with_capacity(carried.len());
-        for one in carried {
-            one.attachment.failed(loss);
-            one.call.lose(loss);
-            fds.push(one.fd);
-        }
-        closer::drop_off(fds);
-    }
-}
-
-impl Drop for Outbound {
-    fn drop(&mut self) {
-        for one in self.carried.drain(..) {
-            one.attachment.put_back(one.fd);
-        }
     }
 }

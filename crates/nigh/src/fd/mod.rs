@@ -17,6 +17,7 @@ mod incoming;
 mod inode;
 mod limits;
 mod link;
+mod outbound;
 mod outgoing;
 mod quota;
 mod serving;

@@ -14,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::arrivals::Arrival;
 use super::closer;
 use super::error::Loss;
-use super::link::{Link, Loose};
+use super::link::Link;
+use super::outbound::Loose;
 
 /// What a socket received at once.
 #[derive(Debug)]
@@ -135,7 +136,7 @@ impl<C: FdSend> FdSocket<C> {
     ) -> Poll<io::Result<Option<usize>>> {
         loop {
             if self.leaving.is_empty() {
-                self.leaving = self.link.next_loose();
+                self.leaving = self.link.loose.next();
             }
             let (Some(first), false) = (bytes.get(..1), self.leaving.is_empty()) else {
                 return Poll::Ready(Ok(None));

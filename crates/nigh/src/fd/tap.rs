@@ -13,7 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::error::Incapable;
 use super::incoming::{Found, Incoming};
-use super::link::{Link, Outbound, Peering, Side};
+use super::link::{Link, Peering, Side};
+use super::outbound::Outbound;
 use super::outgoing::Outgoing;
 use super::socket::{FdSend, Unsent};
 

@@ -23,7 +23,11 @@ async fn exchange(mut client: TestClient<Channel>, number: usize, holds: bool) {
         .iter()
         .map(|name| request.attach(named(name)).unwrap())
         .collect();
-    let length = if number.is_multiple_of(8) { 300 * 1024 } else { 16 };
+    let length = if number.is_multiple_of(8) {
+        300 * 1024
+    } else {
+        16
+    };
     *request.get_mut() = message(&indices, length);
     let reply = if holds {
         client.hold(request).await

@@ -3,6 +3,7 @@
 mod association;
 mod elsewhere;
 mod ends;
+mod inode;
 mod kinds;
 mod leaks;
 mod limits;
