@@ -23,6 +23,7 @@ use crate::limits::{Limits, descriptors_max};
 use crate::listener::{Listener, SocketKind};
 use crate::policy::Policy;
 use crate::quota::{Quota, QuotaExceeded};
+use crate::share::Descriptors;
 
 /// What a [`Protocol`] does with one connection, to its end.
 pub type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -113,6 +114,7 @@ const BACKLOG_MAX: u32 = 4097;
 struct Hall {
     limits: Arc<Limits>,
     ledger: Ledger,
+    descriptors: Arc<Descriptors>,
     refusals: Arc<Quota>,
     drainer: Arc<Drainer>,
     drain: Drain,
@@ -126,6 +128,7 @@ impl Front {
         let (drainer, drain) = Drainer::new();
         let hall = Hall {
             ledger: Ledger::new(&limits, counters),
+            descriptors: Descriptors::new(limits.descriptors_per_uid_max),
             // A quarter for each: one silent caller must not keep the others from being told.
             refusals: Quota::of(limits.refusals_max, limits.refusals_max.div_ceil(4)),
             limits: Arc::new(limits),
@@ -325,7 +328,8 @@ impl Door {
         match hall.ledger.quota.take(connection.peer()) {
             Ok(ticket) => {
                 hall.ledger.counters.connections_admitted();
-                let connection = connection.under(hall.drain.clone(), ticket);
+                let share = hall.descriptors.share(connection.peer());
+                let connection = connection.under(hall.drain.clone(), ticket, share);
                 guests.spawn(self.protocol.serve(connection));
             }
             Err(exceeded) => {

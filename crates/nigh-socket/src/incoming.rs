@@ -14,6 +14,7 @@ use crate::peer::{LocalPeer, Peer};
 use crate::policy::{Policy, Verdict};
 use crate::quota::{QuotaExceeded, Ticket};
 use crate::seqpacket::UnixSeqpacket;
+use crate::share::DescriptorShare;
 use crate::stream::{Stream, UnixStream};
 
 /// What a connection carries: bytes, or packets.
@@ -133,6 +134,7 @@ impl Incoming {
                 listener,
                 drain: None,
                 ticket: None,
+                descriptors: None,
             })
         } else {
             Err(Box::new(self.refuse(Refusal::Policy(verdict))))
@@ -162,6 +164,7 @@ pub struct Connection {
     listener: Arc<Address>,
     drain: Option<Drain>,
     ticket: Option<Ticket>,
+    descriptors: Option<DescriptorShare>,
 }
 
 impl Connection {
@@ -175,9 +178,15 @@ impl Connection {
         }
     }
 
-    pub(crate) fn under(mut self, drain: Drain, ticket: Ticket) -> Self {
+    pub(crate) fn under(
+        mut self,
+        drain: Drain,
+        ticket: Ticket,
+        descriptors: DescriptorShare,
+    ) -> Self {
         self.drain = Some(drain);
         self.ticket = Some(ticket);
+        self.descriptors = Some(descriptors);
         self
     }
 
@@ -200,6 +209,7 @@ impl Connection {
         let hold = Hold {
             drain: self.drain,
             _ticket: self.ticket,
+            descriptors: self.descriptors,
         };
         (self.transport, self.peer, self.listener, hold)
     }
@@ -210,6 +220,7 @@ impl Connection {
 pub struct Hold {
     drain: Option<Drain>,
     _ticket: Option<Ticket>,
+    descriptors: Option<DescriptorShare>,
 }
 
 impl Hold {
@@ -217,6 +228,12 @@ impl Hold {
     #[must_use]
     pub fn drain_has_begun(&self) -> bool {
         self.drain.as_ref().is_some_and(Drain::has_begun)
+    }
+
+    /// What descriptors are charged to that the caller sent and nobody took yet; `None` where there is no server.
+    #[must_use]
+    pub fn descriptors(&self) -> Option<DescriptorShare> {
+        self.descriptors.clone()
     }
 
     /// The server's drain signal; one that never comes where there is no server.

@@ -16,6 +16,9 @@ pub struct Limits {
     /// uid is unknown share one allowance). Default 512, and never more than half of what all
     /// together may hold where the descriptor limit has lowered that: no single user takes all.
     pub connections_per_uid_max: usize,
+    /// Descriptors that callers sent and no handler took yet, per uid as above, over all connections.
+    /// Default 512: half the usual soft limit of 1024 for a process.
+    pub descriptors_per_uid_max: u32,
     /// Refused callers being told so at once; further ones are closed without a word. Default 64.
     pub refusals_max: usize,
     /// Time in which a refused caller is told before it is cut off. Default 1 s.
@@ -61,6 +64,7 @@ impl Default for Limits {
         Self {
             connections_max: 1024,
             connections_per_uid_max: 512,
+            descriptors_per_uid_max: 512,
             refusals_max: 64,
             refusal_time: Duration::from_secs(1),
             refusal_bytes_max: 64 * 1024,

@@ -12,7 +12,7 @@ use crate::peer::Peer;
 
 /// Whose allowance a connection is charged to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Holder {
+pub(crate) enum Holder {
     Uid(u32),
     /// Local callers of whom the kernel tells no uid share one allowance.
     UnknownLocal,

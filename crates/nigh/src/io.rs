@@ -1,19 +1,40 @@
 //! The byte stream a wire is served on: plain or TLS, with what was read while telling the wires apart.
 
 use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use nigh_socket::Stream;
+use nigh_socket::{Stream, UnixStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::fd::{Carrier, FdSend, FdSocket, Link, Reception, Unsent};
+
+/// A connection's socket.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Bare(Stream),
+    /// One whose connection may carry descriptors.
+    WithFds(Box<FdSocket>),
+}
+
+macro_rules! either {
+    ($self:expr, $stream:ident => $call:expr) => {
+        match $self {
+            Socket::Bare($stream) => $call,
+            Socket::WithFds($stream) => $call,
+        }
+    };
+}
 
 /// A connection's transport.
 #[derive(Debug)]
 pub(crate) enum Transport {
-    Plain(Stream),
-    ServerTls(Box<tokio_rustls::server::TlsStream<Stream>>),
-    ClientTls(Box<tokio_rustls::client::TlsStream<Stream>>),
+    Plain(Socket),
+    ServerTls(Box<tokio_rustls::server::TlsStream<Socket>>),
+    ClientTls(Box<tokio_rustls::client::TlsStream<Socket>>),
 }
 
 macro_rules! each {
@@ -26,43 +47,95 @@ macro_rules! each {
     };
 }
 
-impl AsyncRead for Transport {
-    fn poll_read(
-        self: Pin<&mut Self>,
+/// A type whose variants are streams is one, too.
+macro_rules! stream {
+    ($type:ty, $each:ident) => {
+        impl AsyncRead for $type {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                $each!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buf))
+            }
+        }
+
+        impl AsyncWrite for $type {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                $each!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, buf))
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bufs: &[IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                $each!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, bufs))
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                $each!(self, stream => stream.is_write_vectored())
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                $each!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                $each!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
+            }
+        }
+    };
+}
+
+stream!(Socket, either);
+stream!(Transport, each);
+
+impl Carrier for UnixStream {
+    fn poll_receive(
+        &mut self,
         cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buf))
+        buf: &mut [u8],
+    ) -> Poll<io::Result<Reception>> {
+        self.poll_recv_with_fds(cx, buf).map(|received| {
+            let chunk = received.map_err(io::Error::other)?;
+            Ok(Reception {
+                length: chunk.length,
+                fds: chunk.fds,
+                truncated: chunk.fds_lost,
+            })
+        })
     }
 }
 
-impl AsyncWrite for Transport {
-    fn poll_write(
-        self: Pin<&mut Self>,
+impl FdSend for UnixStream {
+    fn poll_send(
+        &mut self,
         cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        each!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, buf))
+        bytes: &[u8],
+        fds: &[BorrowedFd<'_>],
+    ) -> Poll<Result<usize, Unsent>> {
+        self.poll_send_with_fds(cx, &[IoSlice::new(bytes)], fds)
+            .map_err(Unsent::from)
     }
+}
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
+impl FdSend for Io {
+    fn poll_send(
+        &mut self,
         cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        each!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        each!(self, stream => stream.is_write_vectored())
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
+        bytes: &[u8],
+        fds: &[BorrowedFd<'_>],
+    ) -> Poll<Result<usize, Unsent>> {
+        match &mut self.transport {
+            Transport::Plain(Socket::WithFds(socket)) => socket.poll_send(cx, bytes, fds),
+            // Nothing is queued on such a connection; if it were, the call would fail and not the connection.
+            _ => Poll::Ready(Err(Unsent::Refused(crate::fd::Loss::SendFailed))),
+        }
     }
 }
 
@@ -81,6 +154,14 @@ impl Io {
             first: Bytes::new(),
             transport,
             allowance,
+        }
+    }
+
+    /// What sorts the descriptors of this connection, if it is a plain one that may carry some.
+    pub(crate) fn link(&self) -> Option<Arc<Link>> {
+        match &self.transport {
+            Transport::Plain(Socket::WithFds(socket)) => Some(Arc::clone(socket.link())),
+            _ => None,
         }
     }
 
@@ -166,10 +247,13 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    fn pair(allowance: Option<usize>) -> (Io, nigh_socket::UnixStream) {
-        let (ours, theirs) = nigh_socket::UnixStream::pair().unwrap();
+    fn pair(allowance: Option<usize>) -> (Io, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
         (
-            Io::new(Transport::Plain(Stream::Unix(ours)), allowance),
+            Io::new(
+                Transport::Plain(Socket::Bare(Stream::Unix(ours))),
+                allowance,
+            ),
             theirs,
         )
     }

@@ -9,6 +9,7 @@
 
 mod channel;
 mod deadline;
+mod fd;
 mod http2;
 mod io;
 mod limits;
@@ -19,6 +20,10 @@ mod tls;
 mod wire;
 
 pub use channel::{Channel, ChannelError, ChannelOptions};
+pub use fd::{
+    AttachError, BadInodeUrl, Descriptors, DescriptorsExt, FdIndex, FdLimits, Incapable, InodeUrl,
+    Loss, TakeError, UnsentError, reopen,
+};
 pub use limits::{Http1Limits, Http2Limits, Limits};
 pub use nigh_socket::{
     Address, Counters, Counts, Drained, Existing, Listener, LocalPeer, Peer, Policy,

@@ -3,11 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use nigh_socket::Stream;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+use crate::io::Socket;
 
 /// Why TLS could not be set up. Nothing has been sent or opened by then.
 #[derive(Debug, thiserror::Error)]
@@ -119,8 +120,8 @@ impl ServerTls {
 
     pub(crate) async fn accept(
         &self,
-        stream: Stream,
-    ) -> io::Result<tokio_rustls::server::TlsStream<Stream>> {
+        stream: Socket,
+    ) -> io::Result<tokio_rustls::server::TlsStream<Socket>> {
         tokio_rustls::TlsAcceptor::from(Arc::clone(&self.config))
             .accept(stream)
             .await
@@ -128,7 +129,7 @@ impl ServerTls {
 }
 
 /// The caller's own certificate, verified by the handshake, if it was asked for one.
-pub(crate) fn certificate(stream: &tokio_rustls::server::TlsStream<Stream>) -> Option<Vec<u8>> {
+pub(crate) fn certificate(stream: &tokio_rustls::server::TlsStream<Socket>) -> Option<Vec<u8>> {
     let certificates = stream.get_ref().1.peer_certificates()?;
     Some(certificates.first()?.to_vec())
 }
@@ -211,8 +212,8 @@ impl ClientTls {
     pub(crate) async fn connect(
         &self,
         name: ServerName<'static>,
-        stream: Stream,
-    ) -> io::Result<tokio_rustls::client::TlsStream<Stream>> {
+        stream: Socket,
+    ) -> io::Result<tokio_rustls::client::TlsStream<Socket>> {
         let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.config));
         connector.connect(name, stream).await
     }

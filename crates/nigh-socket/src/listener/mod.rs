@@ -108,6 +108,18 @@ impl Listener {
         &self.address
     }
 
+    /// Whether callers may send descriptors (`SO_PASSRIGHTS`): connections made from now on inherit it. Answers whether
+    /// this kernel can be told so (Linux 6.16); on TCP there is nothing to tell.
+    ///
+    /// # Errors
+    /// What `setsockopt(2)` reports.
+    pub fn set_pass_rights(&self, pass: bool) -> io::Result<bool> {
+        if !self.is_local {
+            return Ok(false);
+        }
+        Ok(crate::sys::opt::pass_rights(self.fd.as_fd(), pass)?)
+    }
+
     /// The type of the socket.
     #[must_use]
     pub fn kind(&self) -> SocketKind {

@@ -9,6 +9,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http2::SendRequest;
 use nigh_socket::Address;
 use tokio::time::{Instant, Sleep};
 use tonic::body::Body;
@@ -18,6 +21,7 @@ use super::ChannelError;
 use super::connection::Connector;
 use super::upload::{Upload, Waiting};
 use crate::deadline;
+use crate::fd::{ClientCall, Descriptors};
 
 /// Connections tried for one call. A call is tried again only if it is certain that none of it was
 /// sent: the server had closed the connection in the meantime.
@@ -75,6 +79,10 @@ async fn send(
     let (head, body) = request.into_parts();
     let (upload, waiting) = Upload::new(body);
     request = Request::from_parts(head, Body::new(upload));
+    let mut asked = request.extensions_mut().remove::<Descriptors>();
+    if let (Some(asked), Some(why)) = (&asked, connector.incapability()) {
+        asked.refuse(why)?;
+    }
     let mut attempt = 1;
     loop {
         let mut live = connector
@@ -86,30 +94,71 @@ async fn send(
         let accepts = std::future::poll_fn(|cx| live.sender.poll_ready(cx)).await;
         let error = match accepts {
             Err(error) => error,
-            Ok(()) => match live.sender.try_send_request(request).await {
-                Ok(mut response) => {
-                    response.extensions_mut().insert(live.peer);
-                    return Ok(response.map(|response_body| {
-                        Body::new(AnswerBody {
-                            answer: Some((response_body, waiting)),
-                            sleep,
-                        })
-                    }));
-                }
-                Err(mut failed) => match failed.take_message() {
-                    Some(unsent) => {
-                        request = unsent;
-                        failed.into_error()
+            Ok(()) => {
+                let fds = match &live.link {
+                    Some(link) => {
+                        let call = ClientCall::begin(link, &mut asked, request.headers_mut());
+                        Some(call.await?)
                     }
-                    None => return Err(lost(connector.address(), failed.into_error())),
-                },
-            },
+                    None => None,
+                };
+                match sent(&mut live.sender, request, fds.as_ref()).await? {
+                    Ok(mut response) => {
+                        if let Some(fds) = &fds {
+                            response.extensions_mut().insert(fds.handle());
+                        }
+                        response.extensions_mut().insert(live.peer);
+                        return Ok(response.map(|body| {
+                            Body::new(AnswerBody {
+                                answer: Some((body, waiting)),
+                                sleep,
+                                fds,
+                            })
+                        }));
+                    }
+                    Err(mut failed) => match failed.take_message() {
+                        Some(mut unsent) => {
+                            let error = failed.into_error();
+                            if fds.is_some_and(|fds| !fds.retreat(unsent.headers_mut())) {
+                                // What it refers to went down with the old connection.
+                                return Err(lost(connector.address(), error));
+                            }
+                            request = unsent;
+                            error
+                        }
+                        None => return Err(lost(connector.address(), failed.into_error())),
+                    },
+                }
+            }
         };
         connector.discard(live.generation).await;
         if attempt == ATTEMPTS_MAX {
             return Err(lost(connector.address(), error));
         }
         attempt += 1;
+    }
+}
+
+type Sent = Result<Response<Incoming>, TrySendError<Request<Body>>>;
+
+/// Sends the request and waits for the head of its answer; fails when descriptors of the call are lost meanwhile.
+async fn sent(
+    sender: &mut SendRequest<Body>,
+    request: Request<Body>,
+    fds: Option<&ClientCall>,
+) -> Result<Sent, Status> {
+    let sending = sender.try_send_request(request);
+    let Some(fds) = fds else {
+        return Ok(sending.await);
+    };
+    let sent = tokio::select! {
+        biased;
+        sent = sending => sent,
+        status = fds.lost() => return Err(status),
+    };
+    match fds.loss() {
+        Some(status) if sent.is_ok() => Err(status),
+        _ => Ok(sent),
     }
 }
 
@@ -153,8 +202,37 @@ fn lost(address: &Address, error: hyper::Error) -> Status {
 /// An answer's body, ended by the call's deadline.
 struct AnswerBody {
     /// With what keeps the upload going. Both are gone once the deadline has passed, and so the call.
-    answer: Option<(hyper::body::Incoming, Waiting)>,
+    answer: Option<(Incoming, Waiting)>,
     sleep: Option<Pin<Box<Sleep>>>,
+    fds: Option<ClientCall>,
+}
+
+impl AnswerBody {
+    /// Ends the call with its answer: well, or with what came of it closed.
+    fn follow(&mut self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) {
+        let Some(fds) = &mut self.fds else {
+            return;
+        };
+        match frame {
+            None => fds.finish(),
+            Some(Ok(frame)) => match frame.trailers_ref() {
+                None => {}
+                Some(trailers) => match trailers.get("grpc-status").map(HeaderValue::as_bytes) {
+                    None | Some(b"0") => fds.finish(),
+                    Some(_) => self.fds = None,
+                },
+            },
+            Some(Err(_)) => self.fds = None,
+        }
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        if self.answer.is_some() && self.is_end_stream() {
+            self.follow(None);
+        }
+    }
 }
 
 impl HttpBody for AnswerBody {
@@ -173,10 +251,17 @@ impl HttpBody for AnswerBody {
         if let Some(sleep) = &mut this.sleep
             && sleep.as_mut().poll(cx).is_ready()
         {
-            this.answer = None;
+            (this.answer, this.fds) = (None, None);
             return Poll::Ready(Some(Err(deadline_exceeded())));
         }
-        let frame = ready!(Pin::new(body).poll_frame(cx));
+        let polled = Pin::new(body).poll_frame(cx);
+        // Before the message that mentions them, so that nobody looks for what is not there.
+        if let Some(status) = this.fds.as_ref().and_then(ClientCall::loss) {
+            (this.answer, this.fds) = (None, None);
+            return Poll::Ready(Some(Err(status)));
+        }
+        let frame = ready!(polled);
+        this.follow(frame.as_ref());
         Poll::Ready(frame.map(|frame| frame.map_err(broken)))
     }
 

@@ -10,6 +10,7 @@ use http::uri::{Authority, Scheme};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nigh_socket::{Address, Peer, Stream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tonic::body::Body;
@@ -18,7 +19,8 @@ use super::greeting::{Greeted, is_silent_end};
 use super::upload::Uploads;
 use super::{ChannelError, ChannelOptions};
 use crate::deadline;
-use crate::io::{Io, Transport};
+use crate::fd::{FdSocket, Incapable, Link, Side, Tap, Terms};
+use crate::io::{Io, Socket, Transport};
 use crate::tls::ClientTls;
 
 /// Bytes that one answer may be ahead of its reader, and all of a connection's together: large enough
@@ -28,6 +30,10 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 const FRAME_BYTES_MAX: u32 = 256 * 1024;
 /// Bytes of one answer's headers or trailers.
 const HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
+/// Calls given up here that the server may still answer: as many as a server allows to be in flight, four times over.
+const RESET_STREAMS_MAX: usize = 1024;
+/// Calls whose answers may carry descriptors at once; a server allows fewer in flight.
+const CALLS_WITH_DESCRIPTORS_MAX: u32 = 1024;
 
 /// Connections tried while the server hangs up without a word: one that is killed does so to the callers in its
 /// backlog, and its successor answers.
@@ -39,6 +45,8 @@ pub(super) struct Live {
     pub(super) sender: SendRequest<Body>,
     pub(super) peer: Peer,
     pub(super) generation: u64,
+    /// What sorts the connection's descriptors, if the channel was opened with some.
+    pub(super) link: Option<Arc<Link>>,
 }
 
 #[derive(Debug, Default)]
@@ -67,12 +75,16 @@ impl Connector {
             Address::Https { host, port } => (Scheme::HTTPS, authority(&address, host, *port)?),
             Address::Tcp { host, port } => (Scheme::HTTP, authority(&address, host, *port)?),
             // What grpc-go and grpc-core send for a Unix socket; h2 refuses a path here.
+            _ if options.local_tls.is_some() => {
+                (Scheme::HTTPS, Authority::from_static("localhost"))
+            }
             _ => (Scheme::HTTP, Authority::from_static("localhost")),
         };
         let tls = match (&address, &options.tls) {
             (Address::Https { .. }, Some(tls)) => Some(tls.clone()),
             (Address::Https { .. }, None) => Some(ClientTls::system()?),
-            _ => None,
+            (Address::Tcp { .. }, _) => None,
+            _ => options.local_tls.clone(),
         };
         let (attempts, state) = (AtomicU64::new(0), Mutex::default());
         Ok(Self {
@@ -194,15 +206,72 @@ impl Connector {
         peer: Peer,
         generation: u64,
     ) -> Result<Live, ChannelError> {
-        let transport = match (&self.tls, &self.address) {
-            (Some(tls), Address::Https { host, .. }) => {
+        let (socket, link) = self.with_fds(stream);
+        let transport = match &self.tls {
+            Some(tls) => {
+                let host = match &self.address {
+                    Address::Https { host, .. } => host,
+                    _ => "localhost",
+                };
                 let name = tls.name_for(host)?;
-                let secured = tls.connect(name, stream).await;
+                let secured = tls.connect(name, socket).await;
                 let secured = secured.map_err(|source| self.failed("the TLS handshake", source))?;
                 Transport::ClientTls(Box::new(secured))
             }
-            _ => Transport::Plain(stream),
+            None => Transport::Plain(socket),
         };
+        let io = Io::new(transport, None);
+        let sender = match io.link() {
+            Some(link) => self.speak(Tap::new(io, link)).await?,
+            None => self.speak(io).await?,
+        };
+        if let Some(link) = &link {
+            // One round trip, once: from here on it is known what each call may carry.
+            let _known = link.met().await;
+        }
+        Ok(Live {
+            sender,
+            peer,
+            generation,
+            link,
+        })
+    }
+
+    /// Makes the connection ready for descriptors, if the channel asks for it and it can carry any.
+    fn with_fds(&self, stream: Stream) -> (Socket, Option<Arc<Link>>) {
+        let (stream, limits) = match (stream, self.options.descriptors) {
+            (Stream::Unix(stream), Some(limits)) => (stream, limits),
+            (other, _) => return (Socket::Bare(other), None),
+        };
+        let tls = self.tls.is_some();
+        let terms = Terms {
+            accepts: true,
+            limits,
+            calls_max: CALLS_WITH_DESCRIPTORS_MAX,
+            user: None,
+        };
+        let link = Link::new(Side::Client, terms);
+        if tls {
+            link.is_foreign(Incapable::Tls);
+        }
+        let socket = FdSocket::new(stream, Arc::clone(&link), tls);
+        (Socket::WithFds(Box::new(socket)), Some(link))
+    }
+
+    /// Why no call of this channel can carry descriptors, if so it is.
+    pub(super) fn incapability(&self) -> Option<Incapable> {
+        match (&self.address, &self.options.descriptors) {
+            (Address::Tcp { .. } | Address::Https { .. }, _) => Some(Incapable::NotLocal),
+            (_, None) => Some(Incapable::NotAsked),
+            _ => None,
+        }
+    }
+
+    /// Begins HTTP/2 over `stream`, and lets a task drive it.
+    async fn speak<S>(&self, stream: S) -> Result<SendRequest<Body>, ChannelError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let mut builder = http2::Builder::new(Uploads);
         builder
             .timer(TokioTimer::new())
@@ -212,8 +281,9 @@ impl Connector {
             .max_header_list_size(HEADER_LIST_BYTES_MAX)
             .keep_alive_interval(self.options.keepalive_for(&self.address))
             .keep_alive_timeout(self.options.keepalive_timeout)
+            .max_concurrent_reset_streams(RESET_STREAMS_MAX)
             .keep_alive_while_idle(true);
-        let (io, greeting) = Greeted::new(Io::new(transport, None));
+        let (io, greeting) = Greeted::new(stream);
         let failed = |source| self.failed("the HTTP/2 handshake", source);
         let (sender, driver) = builder
             .handshake(TokioIo::new(io))
@@ -227,11 +297,7 @@ impl Connector {
                 tracing::debug!("connection to {address} ended: {error}");
             }
         });
-        Ok(Live {
-            sender,
-            peer,
-            generation,
-        })
+        Ok(sender)
     }
 
     fn failed(&self, stage: &'static str, source: io::Error) -> ChannelError {

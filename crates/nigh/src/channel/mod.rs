@@ -17,6 +17,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use crate::deadline::FAR;
+use crate::fd::FdLimits;
 use crate::limits::{KEEPALIVE_REMOTE, KEEPALIVE_TIMEOUT};
 use crate::tls::{ClientTls, TlsError};
 use connection::Connector;
@@ -105,6 +106,8 @@ pub struct ChannelOptions {
     connect: ConnectOptions,
     timeout: Duration,
     tls: Option<ClientTls>,
+    local_tls: Option<ClientTls>,
+    descriptors: Option<FdLimits>,
     /// As set; usually it depends on the address.
     keepalive: Option<Option<Duration>>,
     keepalive_timeout: Duration,
@@ -116,6 +119,8 @@ impl Default for ChannelOptions {
             connect: ConnectOptions::default(),
             timeout: Duration::from_secs(5),
             tls: None,
+            local_tls: None,
+            descriptors: None,
             keepalive: None,
             keepalive_timeout: KEEPALIVE_TIMEOUT,
         }
@@ -149,6 +154,22 @@ impl ChannelOptions {
     #[must_use]
     pub fn tls(mut self, tls: ClientTls) -> Self {
         self.tls = Some(tls);
+        self
+    }
+
+    /// Speaks TLS on a Unix socket, too, as Network Service Mesh does. The server is verified by the name `localhost`,
+    /// or the one given to [`ClientTls::server_name`]. Default: no TLS there, the kernel vouches for both ends.
+    #[must_use]
+    pub fn tls_on_unix(mut self, tls: ClientTls) -> Self {
+        self.local_tls = Some(tls);
+        self
+    }
+
+    /// Lets calls carry descriptors both ways, on a Unix socket: see [`DescriptorsExt`](crate::DescriptorsExt). What
+    /// servers send is held within `limits` until it is taken. Costs one round trip when connecting.
+    #[must_use]
+    pub fn descriptors(mut self, limits: FdLimits) -> Self {
+        self.descriptors = Some(limits);
         self
     }
 

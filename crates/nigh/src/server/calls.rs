@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -22,6 +23,7 @@ use tower::util::BoxCloneSyncService;
 use super::answer::{Dialect, Turned};
 use super::body::{WatchedBody, deadline_exceeded, handler_panicked};
 use crate::deadline;
+use crate::fd::{Descriptors, Link, Receivers, ServerCall};
 use crate::peer::Arrival;
 use crate::wire::HTTP1;
 
@@ -38,6 +40,8 @@ pub(crate) struct Routes {
     pub(crate) counters: Arc<Counters>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) drain: Drain,
+    /// The services that take descriptors.
+    pub(crate) receivers: Receivers,
 }
 
 /// Whether a connection's calls reach handlers.
@@ -59,6 +63,8 @@ pub(crate) struct Calls {
     /// What each request is given beside its peer, such as tonic's own connection information.
     extensions: Extensions,
     standing: Standing,
+    /// What sorts the connection's descriptors, if it may carry some.
+    link: Option<Arc<Link>>,
 }
 
 impl Calls {
@@ -73,7 +79,14 @@ impl Calls {
             peer,
             extensions,
             standing,
+            link: None,
         }
+    }
+
+    /// With descriptors, as `link` sorts them.
+    pub(crate) fn linked(mut self, link: Option<Arc<Link>>) -> Self {
+        self.link = link;
+        self
     }
 
     /// Whether the caller is on this machine.
@@ -109,6 +122,10 @@ impl Calls {
             answered.notify_one();
             return Err(status.clone().into());
         }
+        let fds = match &self.link {
+            Some(link) => ServerCall::begin(link, request.headers_mut())?,
+            None => None,
+        };
         let counters = &self.routes.counters;
         if self.routes.drain.has_begun() {
             counters.calls_refused_draining();
@@ -119,6 +136,9 @@ impl Calls {
         if !self.routes.guard.is_empty() {
             self.routes.check(&self.peer, path)?;
         }
+        if let Some(fds) = &fds {
+            fds.admit(&self.routes.receivers, path)?;
+        }
         if self.routes.serves(path) {
             self.require_grpc(dialect)?;
         }
@@ -127,12 +147,16 @@ impl Calls {
         let extensions = request.extensions_mut();
         extensions.extend(self.extensions.clone());
         extensions.insert(self.peer.clone());
+        if let Some(fds) = &fds {
+            extensions.insert(fds.handle());
+        }
         Ok(Call {
             dialect,
             handler,
             request,
             timeout,
             counters: Arc::clone(counters),
+            fds,
         })
     }
 }
@@ -203,6 +227,7 @@ struct Call {
     request: Request<Body>,
     timeout: Option<std::time::Duration>,
     counters: Arc<Counters>,
+    fds: Option<ServerCall>,
 }
 
 impl Call {
@@ -213,30 +238,61 @@ impl Call {
             request,
             timeout,
             counters,
+            fds,
         } = self;
         counters.calls_handled();
         let mut deadline = timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout)));
         let answer = AssertUnwindSafe(handler.oneshot(request)).catch_unwind();
-        let answer = match &mut deadline {
-            None => answer.await,
-            Some(deadline) => tokio::select! {
+        let answer = match (&mut deadline, &fds) {
+            (None, None) => answer.await,
+            (deadline, fds) => tokio::select! {
                 biased;
                 answer = answer => answer,
-                () = deadline => return dialect.answer(&deadline_exceeded()),
+                status = lost(fds.as_ref()) => return dialect.answer(&status),
+                () = passed(deadline.as_mut()) => return dialect.answer(&deadline_exceeded()),
             },
         };
         match answer {
-            Ok(Ok(response)) if response.body().is_end_stream() => response,
-            Ok(Ok(response)) => response.map(|body| {
-                let on_panic = Box::new(move || counters.handler_panics());
-                Body::new(WatchedBody::new(body, deadline, dialect, on_panic))
-            }),
+            Ok(Ok(mut response)) => {
+                if let Some(reply) = response.extensions_mut().remove::<Descriptors>()
+                    && let Err(status) = ServerCall::send(fds.as_ref(), &reply)
+                {
+                    return dialect.answer(&status);
+                }
+                if response.body().is_end_stream() {
+                    return response;
+                }
+                response.map(|body| {
+                    let on_panic = Box::new(move || counters.handler_panics());
+                    let body = Body::new(WatchedBody::new(body, deadline, dialect, on_panic));
+                    match fds {
+                        Some(fds) => fds.watch(body),
+                        None => body,
+                    }
+                })
+            }
             Ok(Err(never)) => match never {},
             Err(_) => {
                 counters.handler_panics();
                 dialect.answer(&handler_panicked())
             }
         }
+    }
+}
+
+/// Completes when descriptors of the call were lost.
+async fn lost(fds: Option<&ServerCall>) -> Status {
+    match fds {
+        Some(fds) => fds.lost().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Completes when the deadline has passed.
+async fn passed(deadline: Option<&mut Pin<Box<tokio::time::Sleep>>>) {
+    match deadline {
+        Some(deadline) => deadline.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -261,6 +317,7 @@ pub(crate) fn calls_for_tests(standing: Standing) -> Calls {
         counters: front.counters(),
         journal: front.journal(),
         drain: front.drain(),
+        receivers: Receivers::default(),
     };
     let peer = Peer::remote(([127, 0, 0, 1], 9).into());
     Calls::new(Arc::new(routes), peer, Extensions::new(), standing)

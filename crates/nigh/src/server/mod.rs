@@ -28,6 +28,7 @@ pub(crate) use calls::{Standing, calls_for_tests};
 use health::Health;
 use protocol::Streams;
 
+use crate::fd::{FdLimits, Receivers};
 use crate::limits::Limits;
 use crate::tls::ServerTls;
 
@@ -46,6 +47,12 @@ pub enum ServerError {
     GuardsNothing {
         /// The guard's path.
         path: String,
+    },
+    /// Descriptors are to be received by a service that is not served.
+    #[error("serve: {service:?} is to receive descriptors, and no such service is served here")]
+    ReceivesNothing {
+        /// The name as given.
+        service: String,
     },
     /// A guard's path is not of the form that guards have.
     #[error("serve: the guard of {path:?} guards nothing: that is not a method's path")]
@@ -130,6 +137,7 @@ pub struct Server {
     descriptors: Vec<&'static [u8]>,
     doors: Vec<Door>,
     counters: Option<Arc<Counters>>,
+    receivers: Receivers,
 }
 
 impl std::fmt::Debug for Server {
@@ -234,6 +242,17 @@ impl Server {
     #[must_use]
     pub fn guard(mut self, path: impl Into<String>, policy: Policy) -> Self {
         self.guard.require(path.into(), policy);
+        self
+    }
+
+    /// Lets callers send descriptors to a service, within `limits`: `S::NAME` or its gRPC name. Handlers take them by
+    /// [`DescriptorsExt`](crate::DescriptorsExt).
+    ///
+    /// Descriptors sent to any other service are closed, and that call fails. With no such service the kernel is told
+    /// to let nobody send any (`SO_PASSRIGHTS`, Linux 6.16). Sending descriptors to callers needs no leave.
+    #[must_use]
+    pub fn receive_descriptors(mut self, service: impl Into<String>, limits: FdLimits) -> Self {
+        self.receivers.add(service.into(), limits);
         self
     }
 
@@ -350,7 +369,9 @@ impl Server {
             counters: front.counters(),
             journal: front.journal(),
             drain: front.drain(),
+            receivers: self.receivers,
         });
+        let takes_descriptors = !routes.receivers.is_empty();
         let limits = Arc::new(self.limits);
         let wires: Arc<[_]> = crate::wire::all().into();
         let usual = self.policy.unwrap_or_else(Policy::same_user);
@@ -360,6 +381,12 @@ impl Server {
             via,
         } in self.doors
         {
+            if matches!(via, Via::Streams(_))
+                && let Err(error) = listener.set_pass_rights(takes_descriptors)
+            {
+                // Nothing is lost but a defence: what comes unasked is closed all the same.
+                tracing::warn!("{}: SO_PASSRIGHTS: {error}", listener.address());
+            }
             let protocol = match via {
                 Via::Other(protocol) => protocol,
                 Via::Streams(tls) => Arc::new(Streams {
@@ -383,6 +410,12 @@ impl Server {
         for path in self.guard.methods() {
             let has_fallback = self.fallback.is_some();
             guards::check(path, &self.services, has_fallback, &descriptors)?;
+        }
+        for service in self.receivers.names() {
+            if !self.services.contains_key(service.as_str()) {
+                let service = service.clone();
+                return Err(ServerError::ReceivesNothing { service });
+            }
         }
         let remote = self.doors.iter().find(|door| !door.listener.is_local());
         match (self.local_only.first(), remote) {

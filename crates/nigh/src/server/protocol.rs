@@ -8,7 +8,8 @@ use tonic::Status;
 
 use super::calls::{Calls, Routes, Standing, draining};
 use super::connect_info;
-use crate::io::{Io, Transport};
+use crate::fd::{FdSocket, Incapable, Link, Receivers, Side, Terms};
+use crate::io::{Io, Socket, Transport};
 use crate::limits::Limits;
 use crate::peer::Arrival;
 use crate::tls::ServerTls;
@@ -132,11 +133,21 @@ async fn serve(
         true => http::Extensions::new(),
         false => connect_info::of(&stream, &listener, &routes.journal),
     };
+    let (socket, link) = match refused {
+        true => (Socket::Bare(stream), None),
+        false => with_fds(
+            stream,
+            &routes.receivers,
+            &limits,
+            hold.as_ref(),
+            tls.is_some(),
+        ),
+    };
     let greeting_time = limits.connections.greeting_time;
     let transport = match tls {
-        None => Transport::Plain(stream),
+        None => Transport::Plain(socket),
         Some(tls) => {
-            let handshake = tokio::time::timeout(greeting_time, tls.accept(stream));
+            let handshake = tokio::time::timeout(greeting_time, tls.accept(socket));
             let stream = handshake
                 .await
                 .map_err(|_| WireError::Silent(greeting_time))??;
@@ -156,7 +167,7 @@ async fn serve(
         listener,
         wire: wire.name(),
     });
-    let calls = Calls::new(routes, peer, extensions, standing);
+    let calls = Calls::new(routes, peer, extensions, standing).linked(link);
     let served = wire
         .serve(
             io,
@@ -170,6 +181,34 @@ async fn serve(
     // The quota is charged until the last byte is out.
     drop(hold);
     served
+}
+
+/// Makes the connection ready for descriptors, where it can carry any.
+fn with_fds(
+    stream: Stream,
+    receivers: &Receivers,
+    limits: &Limits,
+    hold: Option<&Hold>,
+    tls: bool,
+) -> (Socket, Option<Arc<Link>>) {
+    let together = receivers.together();
+    let stream = match stream {
+        // TLS hides where frames begin; only grpcfd's way works inside it.
+        Stream::Unix(stream) if !tls || together.inode_table => stream,
+        other => return (Socket::Bare(other), None),
+    };
+    let terms = Terms {
+        accepts: !receivers.is_empty(),
+        limits: together,
+        calls_max: limits.http2.concurrent_streams_max,
+        user: hold.and_then(Hold::descriptors),
+    };
+    let link = Link::new(Side::Server, terms);
+    if tls {
+        link.is_foreign(Incapable::Tls);
+    }
+    let socket = FdSocket::new(stream, Arc::clone(&link), tls);
+    (Socket::WithFds(Box::new(socket)), Some(link))
 }
 
 /// Finds the wire; a caller that has not spoken when the server drains is let go.

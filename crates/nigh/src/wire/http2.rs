@@ -3,12 +3,14 @@
 use http::Request;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::body::Body;
 
-use super::{Claim, Served, Session, Wire};
+use super::{Claim, Served, Session, Wire, WireError};
+use crate::fd::Tap;
 use crate::http2::io::AuthorityFixed;
 use crate::io::Io;
-use crate::tasks::Tasks;
+use crate::tasks::{Spawner, Tasks};
 
 /// RFC 9113 3.4.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -48,21 +50,35 @@ impl Wire for Http2 {
                 .max_pending_accept_reset_streams(limits.pending_resets_max)
                 .keep_alive_interval(limits.keepalive_for(session.calls.is_local()))
                 .keep_alive_timeout(limits.keepalive_timeout);
-            let calls = session.calls.clone();
-            let service = hyper::service::service_fn(move |request: Request<_>| {
-                let answer = calls.call(request.map(Body::new));
-                async move { Ok::<_, std::convert::Infallible>(answer.await) }
-            });
-            let io = TokioIo::new(AuthorityFixed::new(io));
-            let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-            tokio::select! {
-                ended = connection.as_mut() => return Ok(ended?),
-                () = session.ending() => {}
+            match io.link() {
+                Some(link) => serve(&builder, Tap::new(io, link), &session).await,
+                None => serve(&builder, io, &session).await,
             }
-            connection.as_mut().graceful_shutdown();
-            Ok(connection.await?)
         })
     }
+}
+
+async fn serve<S>(
+    builder: &http2::Builder<Spawner>,
+    stream: S,
+    session: &Session,
+) -> Result<(), WireError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let calls = session.calls.clone();
+    let service = hyper::service::service_fn(move |request: Request<_>| {
+        let answer = calls.call(request.map(Body::new));
+        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+    });
+    let io = TokioIo::new(AuthorityFixed::new(stream));
+    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+    tokio::select! {
+        ended = connection.as_mut() => return Ok(ended?),
+        () = session.ending() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    Ok(connection.await?)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tonic::body::Body;
 
 use super::{Claim, Served, Session, Wire};
-use crate::io::{Io, Transport};
+use crate::io::{Io, Socket, Transport};
 
 #[derive(Debug)]
 struct Toy;
@@ -51,7 +51,10 @@ async fn conversation(standing: crate::server::Standing, words: &str) -> String 
     let (ours, mut theirs) = nigh_socket::UnixStream::pair().unwrap();
     theirs.write_all(words.as_bytes()).await.unwrap();
     theirs.shutdown().await.unwrap();
-    let mut io = Io::new(Transport::Plain(nigh_socket::Stream::Unix(ours)), None);
+    let mut io = Io::new(
+        Transport::Plain(Socket::Bare(nigh_socket::Stream::Unix(ours))),
+        None,
+    );
     let time = std::time::Duration::from_secs(9);
     let wire = super::recognise(&mut io, &wires, time)
         .await

@@ -38,7 +38,22 @@ impl Served {
         change: impl FnOnce(Server) -> Server,
     ) -> Self {
         let service = TestService::default();
-        let mut server = change(Server::new().service(service.server()).listen(listener));
+        let shared = service.clone();
+        let mut served = Self::of(socket, listener, |server| {
+            change(server.service(shared.server()))
+        });
+        served.service = service;
+        served
+    }
+
+    /// Serves what `change` adds, and nothing else.
+    pub(crate) fn of(
+        socket: TempSocket,
+        listener: Listener,
+        change: impl FnOnce(Server) -> Server,
+    ) -> Self {
+        let service = TestService::default();
+        let mut server = change(Server::new().listen(listener));
         let counters = server.counters();
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(server.run(async move { drop(stopped.await) }));

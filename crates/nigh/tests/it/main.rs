@@ -10,6 +10,7 @@ mod calls;
 mod common;
 mod deadlines;
 mod drain;
+mod fds;
 mod frames;
 mod greeting;
 mod http1;

@@ -1,0 +1,30 @@
+//! Closes descriptors away from the reactor: closing a file on a network or user file system may block.
+
+use std::sync::OnceLock;
+use std::sync::mpsc::{Sender, channel};
+
+type Load = Box<dyn Send>;
+
+/// Drops `load` on a thread of its own, soon.
+///
+/// One thread serves the process; it sleeps when there is nothing to close. What waits for it is bounded by the limits
+/// on what may be received and attached.
+pub(crate) fn drop_off<T: Send + 'static>(load: T) {
+    static CLOSER: OnceLock<Option<Sender<Load>>> = OnceLock::new();
+    let closer = CLOSER.get_or_init(|| {
+        let (sender, loads) = channel::<Load>();
+        let work = move || loads.into_iter().for_each(drop);
+        let thread = std::thread::Builder::new().name("nigh-closer".into());
+        match thread.spawn(work) {
+            Ok(_) => Some(sender),
+            Err(error) => {
+                tracing::warn!("descriptors are closed in place: no thread to close them: {error}");
+                None
+            }
+        }
+    });
+    if let Some(closer) = closer {
+        // The thread lives as long as the process; if it died all the same, the load is dropped here.
+        let _ = closer.send(Box::new(load));
+    }
+}

@@ -1,0 +1,284 @@
+//! Where calls meet descriptors: which service takes them, and what happens when a call begins and ends.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
+use tonic::Status;
+use tonic::body::Body;
+
+use super::Descriptors;
+use super::call::Call;
+use super::error::{Incapable, Loss};
+use super::limits::FdLimits;
+use super::link::{Link, Peering};
+
+/// The call's number on its connection, in the request's headers between two nigh ends only.
+pub(crate) const CALL_HEADER: HeaderName = HeaderName::from_static("nigh-call");
+
+/// The services of a server that take descriptors.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Receivers {
+    services: HashMap<String, FdLimits>,
+}
+
+impl Receivers {
+    pub(crate) fn add(&mut self, service: String, limits: FdLimits) {
+        self.services.insert(service, limits);
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        self.services.keys()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.services.is_empty()
+    }
+
+    /// What a connection must be ready for.
+    pub(crate) fn together(&self) -> FdLimits {
+        let all = self.services.values().copied();
+        all.reduce(FdLimits::or).unwrap_or_default()
+    }
+
+    fn of_path(&self, path: &str) -> Option<&FdLimits> {
+        let (service, _) = path.strip_prefix('/')?.split_once('/')?;
+        self.services.get(service)
+    }
+}
+
+/// A call that a server answers, with its descriptors; what nobody took is closed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct ServerCall {
+    call: Arc<Call>,
+    link: Arc<Link>,
+    id: Option<u64>,
+}
+
+impl ServerCall {
+    /// Takes the call's number out of its headers and finds what came for it. `None`: the call carries nothing.
+    pub(crate) fn begin(link: &Arc<Link>, headers: &mut HeaderMap) -> Result<Option<Self>, Status> {
+        let bad = || Status::invalid_argument("nigh-call: not a number of a new call");
+        let id = match link.peering() {
+            Peering::Nigh(_) => headers.remove(CALL_HEADER),
+            _ => None,
+        };
+        if id.is_none() && link.inodes().is_none() {
+            return Ok(None);
+        }
+        let id = id.map(|id| id.to_str().ok().and_then(|id| id.parse().ok()));
+        let id = id.map(|id| id.ok_or_else(bad)).transpose()?;
+        let call = match id {
+            Some(id) => link.claim(id).ok_or_else(bad)?,
+            None => Call::incapable(Incapable::NotNigh),
+        };
+        let link = Arc::clone(link);
+        Ok(Some(Self { call, link, id }))
+    }
+
+    /// Applies what the called service takes.
+    pub(crate) fn admit(&self, receivers: &Receivers, path: &str) -> Result<(), Status> {
+        let limits = receivers.of_path(path);
+        let admitted = self.call.admit(limits.map(|limits| limits.per_call_max));
+        admitted.map_err(Loss::status)?;
+        if limits.is_some_and(|limits| limits.inode_table) {
+            self.call.go_loose(&self.link);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn handle(&self) -> Descriptors {
+        Descriptors {
+            call: Arc::clone(&self.call),
+        }
+    }
+
+    /// Completes when descriptors of this call were lost.
+    pub(crate) async fn lost(&self) -> Status {
+        self.call.lost().await.status()
+    }
+
+    /// Lets leave what a handler attached to its answer.
+    pub(crate) fn send(this: Option<&Self>, reply: &Descriptors) -> Result<(), Status> {
+        let sent = match this {
+            Some(this) => this.call.adopt(&reply.call),
+            None if reply.call.has_attached() || reply.call.has_loose() => Err(Incapable::NotNigh),
+            None => Ok(()),
+        };
+        sent.map_err(Incapable::status)
+    }
+
+    /// Watches the answer: the call ends with it, and fails if descriptors of it are lost meanwhile.
+    pub(crate) fn watch(self, body: Body) -> Body {
+        Body::new(AnswerWithFds {
+            body: Some(body),
+            call: self,
+        })
+    }
+}
+
+impl Drop for ServerCall {
+    fn drop(&mut self) {
+        self.call.end_receiving();
+        if let Some(id) = self.id {
+            self.link.end(id);
+        }
+    }
+}
+
+struct AnswerWithFds {
+    body: Option<Body>,
+    call: ServerCall,
+}
+
+impl HttpBody for AnswerWithFds {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        let Some(body) = &mut this.body else {
+            return Poll::Ready(None);
+        };
+        // A loss is told with the next frame: a handler that waits for more gets it from `wait` or `take` before.
+        if let Some(loss) = this.call.call.loss() {
+            this.body = None;
+            let trailers = loss.status().into_http::<()>().into_parts().0.headers;
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+        Pin::new(body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+    }
+}
+
+/// A call that a client makes, bound to a connection; dropped, it ends there.
+#[derive(Debug)]
+pub(crate) struct ClientCall {
+    call: Arc<Call>,
+    link: Arc<Link>,
+    id: Option<u64>,
+    is_over: bool,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl ClientCall {
+    /// Binds a call to the connection it is about to go over, and writes its number into `headers`.
+    ///
+    /// # Errors
+    /// When something is attached that this connection cannot carry; nothing of the call has been sent then.
+    pub(crate) async fn begin(
+        link: &Arc<Link>,
+        asked: &mut Option<Descriptors>,
+        headers: &mut HeaderMap,
+    ) -> Result<Self, Status> {
+        let is_sender = asked.is_some();
+        let call = Arc::clone(&asked.get_or_insert_default().call);
+        let attached = call.has_attached();
+        if call.has_loose() && link.inodes().is_none() {
+            return Err(Incapable::NoTable.status());
+        }
+        let incapable = match link.peering() {
+            Peering::Nigh(hello) if hello.accepts || !attached => None,
+            Peering::Nigh(_) => Some(Incapable::NotAccepted),
+            Peering::Not(why) => Some(why),
+            Peering::Unknown => Some(Incapable::NotNigh),
+        };
+        if link.inodes().is_some() {
+            call.go_loose(link);
+        }
+        let mut permitted = None;
+        let id = match incapable {
+            Some(why) if attached => return Err(why.status()),
+            Some(why) => {
+                call.close(why);
+                None
+            }
+            None => {
+                if is_sender {
+                    // A server is told of no more calls with descriptors than it has said it takes.
+                    let permit = Arc::clone(&link.permits).acquire_owned().await;
+                    permitted = permit.ok();
+                }
+                let id = link.begin(&call);
+                let mut value = HeaderValue::from(id);
+                // Every value is new: it would only push others out of HPACK's table.
+                value.set_sensitive(true);
+                headers.insert(CALL_HEADER, value);
+                Some(id)
+            }
+        };
+        let link = Arc::clone(link);
+        Ok(Self {
+            call,
+            link,
+            id,
+            is_over: false,
+            _permit: permitted,
+        })
+    }
+
+    pub(crate) fn handle(&self) -> Descriptors {
+        Descriptors {
+            call: Arc::clone(&self.call),
+        }
+    }
+
+    /// Completes when descriptors of this call were lost.
+    pub(crate) async fn lost(&self) -> Status {
+        self.call.lost().await.status()
+    }
+
+    pub(crate) fn loss(&self) -> Option<Status> {
+        self.call.loss().map(Loss::status)
+    }
+
+    /// The connection broke before the call was sent. Whether another may carry it, with all its descriptors.
+    pub(crate) fn retreat(mut self, headers: &mut HeaderMap) -> bool {
+        headers.remove(CALL_HEADER);
+        self.is_over = true;
+        if let Some(id) = self.id {
+            self.link.end(id);
+        }
+        self.call.retreat()
+    }
+
+    /// The answer is complete: what came can be taken for as long as anybody holds the response.
+    pub(crate) fn finish(&mut self) {
+        if !std::mem::replace(&mut self.is_over, true) {
+            self.leave();
+        }
+    }
+
+    fn leave(&self) {
+        self.call.end_sending();
+        if let Some(id) = self.id {
+            self.link.end(id);
+        }
+    }
+}
+
+impl Drop for ClientCall {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.leave();
+            self.call.end_receiving();
+        }
+    }
+}

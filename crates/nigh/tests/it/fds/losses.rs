@@ -1,0 +1,186 @@
+//! Descriptors that the kernel drops or refuses: that call fails and says which limit, the connection lives.
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use nigh::{Channel, DescriptorsExt as _, Policy};
+use nigh_testkit::Child;
+use nigh_testkit::service::proto::test_client::TestClient;
+use nigh_testkit::service::proto::{DownloadRequest, Payload};
+use tonic::{Code, Request, Status};
+
+use super::service::{generous, mentioned, message, named, roomy, serve};
+
+/// Sends so many files, and gets them back.
+async fn carry(client: &mut TestClient<Channel>, count: usize) -> Result<usize, Status> {
+    let mut request = Request::new(Payload::default());
+    let mut indices = Vec::new();
+    for _ in 0..count {
+        indices.push(request.attach(named("x"))?);
+    }
+    *request.get_mut() = message(&indices, 0);
+    let reply = client.echo(request).await?;
+    Ok(mentioned(reply.get_ref()).len())
+}
+
+async fn client_of(address: &str) -> TestClient<Channel> {
+    let options = Channel::options().descriptors(roomy());
+    TestClient::new(options.connect(address).await.unwrap())
+}
+
+/// Leaves this process with so many free descriptors.
+fn leave(free: usize) -> Vec<OwnedFd> {
+    nigh_testkit::limit_descriptors(256);
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let mut taken: Vec<OwnedFd> = Vec::new();
+    while let Ok(copy) = file.try_clone() {
+        taken.push(copy.into());
+    }
+    taken.truncate(taken.len() - free);
+    taken
+}
+
+#[tokio::test]
+async fn a_caller_without_descriptors_left_loses_the_call_that_brings_them() {
+    let (served, mirror) = serve(roomy(), generous);
+    mirror.gate.add_permits(99);
+    let child =
+        Child::test("fds::losses::starved_caller").env("NIGH_TEST_SERVER", served.socket.address());
+    child.run_async().await.assert_success();
+    assert_eq!(
+        served.counts().connections_admitted,
+        1,
+        "the connection lived"
+    );
+    served.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "runs as a child of a_caller_without_descriptors_left_loses_the_call_that_brings_them"]
+async fn starved_caller() {
+    let mut client = client_of(&nigh_testkit::child_variable("NIGH_TEST_SERVER")).await;
+    carry(&mut client, 3).await.unwrap();
+    let taken = leave(3);
+    // The loss is told as soon as it is known: with the head of the answer, or with a message.
+    let status = read_all(&mut client).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(status.message().contains("RLIMIT_NOFILE"), "{status}");
+    client.echo(message(&[], 0)).await.unwrap();
+    drop(taken);
+    assert_eq!(carry(&mut client, 3).await.unwrap(), 3);
+}
+
+/// Reads twenty messages with a file each, and keeps the files.
+async fn read_all(client: &mut TestClient<Channel>) -> Result<Vec<OwnedFd>, Status> {
+    let request = DownloadRequest {
+        count: 20,
+        bytes: 0,
+    };
+    let mut reply = client.download(request).await?;
+    let fds = reply.descriptors();
+    let mut messages = reply.into_inner();
+    let mut came = Vec::new();
+    while let Some(message) = messages.message().await? {
+        came.push(fds.take(mentioned(&message)[0])?);
+    }
+    Ok(came)
+}
+
+#[tokio::test]
+async fn a_server_without_descriptors_left_fails_the_call_that_brings_them() {
+    let mut child = Child::test("fds::losses::starved_server").spawn();
+    let (mut child, address) = tokio::task::spawn_blocking(move || {
+        let address = child.wait_for("serving ");
+        (child, address)
+    })
+    .await
+    .unwrap();
+    let mut client = client_of(&address).await;
+    carry(&mut client, 1).await.unwrap();
+    client.hold(message(&[], 0)).await.unwrap();
+    let status = carry(&mut client, 10).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(status.message().contains("RLIMIT_NOFILE"), "{status}");
+    client.echo(message(&[], 0)).await.unwrap();
+    client.hold(message(&[], 0)).await.unwrap();
+    assert_eq!(carry(&mut client, 10).await.unwrap(), 10);
+    child.kill();
+}
+
+#[tokio::test]
+#[ignore = "runs as a child of a_server_without_descriptors_left_fails_the_call_that_brings_them"]
+async fn starved_server() {
+    let (served, mirror) = serve(roomy(), generous);
+    println!("serving {}", served.socket.address());
+    // The first `hold` makes it poor, the second rich again.
+    mirror.holding.acquire().await.unwrap().forget();
+    let taken = leave(4);
+    mirror.gate.add_permits(1);
+    mirror.holding.acquire().await.unwrap().forget();
+    drop(taken);
+    mirror.gate.add_permits(1);
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn too_many_in_flight_fails_the_call_and_not_the_connection() {
+    nigh_testkit::require_root!();
+    let (served, _) = serve(roomy(), |server| generous(server).policy(Policy::any()));
+    let child = Child::test("fds::losses::many_in_flight")
+        .user(61_998, 61_998, &[])
+        .env("NIGH_TEST_SERVER", served.socket.address());
+    child.run_async().await.assert_success();
+    assert_eq!(
+        served.counts().connections_admitted,
+        1,
+        "the connection lived"
+    );
+    served.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "runs as a child of too_many_in_flight_fails_the_call_and_not_the_connection"]
+async fn many_in_flight() {
+    let mut client = client_of(&nigh_testkit::child_variable("NIGH_TEST_SERVER")).await;
+    carry(&mut client, 3).await.unwrap();
+    nigh_testkit::limit_descriptors(100);
+    let (from, to) = nigh_socket::UnixStream::pair().unwrap();
+    let file = named("parked");
+    let parked = [file.as_fd(); 20];
+    while from
+        .try_send_with_fds(&[IoSlice::new(b"x")], &parked)
+        .is_ok()
+    {}
+    let status = carry(&mut client, 3).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(status.message().contains("ETOOMANYREFS"), "{status}");
+    client.echo(message(&[], 0)).await.unwrap();
+    drop((from, to));
+    // The kernel collects what was in flight when it gets round to it.
+    loop {
+        match carry(&mut client, 3).await {
+            Ok(count) => break assert_eq!(count, 3),
+            Err(status) => assert_eq!(status.code(), Code::ResourceExhausted, "{status}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_takes_none_by_the_kernels_word_fails_its_own_call() {
+    let (served, _) = serve(roomy(), generous);
+    let connected = std::os::unix::net::UnixStream::connect(served.socket.path()).unwrap();
+    connected.set_nonblocking(true).unwrap();
+    let stream = nigh_socket::UnixStream::new(connected.try_clone().unwrap().into()).unwrap();
+    if !stream.set_pass_rights(false).unwrap() {
+        nigh_testkit::skip("this kernel has no SO_PASSRIGHTS");
+        return;
+    }
+    drop(stream);
+    let number = nigh_testkit::inherited(connected.into());
+    let mut client = client_of(&format!("fd:{number}")).await;
+    let status = carry(&mut client, 2).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+    assert!(status.message().contains("EPERM"), "{status}");
+    client.echo(message(&[], 0)).await.unwrap();
+    served.stop().await;
+}

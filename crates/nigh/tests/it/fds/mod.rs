@@ -1,0 +1,11 @@
+//! Open files inside calls, between two nigh ends: what is attached arrives, where it belongs, or the call fails.
+
+mod association;
+mod elsewhere;
+mod ends;
+mod inode;
+mod kinds;
+mod leaks;
+mod limits;
+mod losses;
+mod service;
