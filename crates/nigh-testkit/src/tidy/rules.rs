@@ -13,7 +13,9 @@ const LONGER: [(&str, usize, &str); 0] = [];
 const UNSAFE_HOME: &str = "crates/nigh-socket/src/sys/";
 
 /// Files or folders that know no runtime, no clock and no socket, so that they can be tested and fuzzed by value.
-pub(super) const PURE: [&str; 10] = [
+pub(super) const PURE: [&str; 12] = [
+    "crates/nigh-flagd/src/eval",
+    "crates/nigh-flagd/src/model",
     "crates/nigh-socket/src/address",
     "crates/nigh-socket/src/policy/eval",
     "crates/nigh-socket/src/policy/parse",
