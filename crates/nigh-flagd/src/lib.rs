@@ -6,7 +6,10 @@
 //! ```
 //! Listeners, policies, quotas and draining are [`nigh::Server`]'s.
 
+pub mod cli;
 pub mod eval;
 pub mod model;
+pub mod service;
+pub mod source;
 pub mod store;
 pub mod value;

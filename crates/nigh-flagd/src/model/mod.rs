@@ -12,7 +12,7 @@ mod yaml;
 pub use error::{Fault, LoadError, Note, Warning};
 pub use load::{FlagSet, load};
 pub use place::{Place, Step};
-pub use text::Format;
+pub use text::{Format, parse as read_value};
 
 use std::collections::BTreeMap;
 

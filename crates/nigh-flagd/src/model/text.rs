@@ -27,8 +27,11 @@ impl Format {
     }
 }
 
-/// Reads a document.
-pub(super) fn parse(text: &str, format: Format) -> Result<Value, LoadError> {
+/// Reads a document as JSON values.
+///
+/// # Errors
+/// When it is too large, empty, or no JSON or YAML.
+pub fn parse(text: &str, format: Format) -> Result<Value, LoadError> {
     if text.len() > SOURCE_BYTES_MAX {
         let max = SOURCE_BYTES_MAX;
         return Err(at_start(Fault::TooLarge { max }));

@@ -41,10 +41,8 @@ impl Store {
             read: false,
         };
         let layers: Vec<Layer> = sources.into_iter().map(layer).collect();
-        let view = View {
-            waiting: waiting(&layers),
-            ..View::default()
-        };
+        let mut view = View::default();
+        view.waiting = waiting(&layers);
         Self {
             layers: Mutex::new(layers),
             view: watch::Sender::new(Arc::new(view)),
