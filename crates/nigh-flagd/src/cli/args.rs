@@ -46,7 +46,13 @@ impl From<Generation> for Fractional {
 #[derive(Debug, Default, Args)]
 pub struct StartArgs {
     /// A source of flags: file:PATH (.json, .yaml, .yml). May be repeated; later ones win.
-    #[arg(short = 'f', long, env = "FLAGD_URI", value_name = "URI", value_delimiter = ',')]
+    #[arg(
+        short = 'f',
+        long,
+        env = "FLAGD_URI",
+        value_name = "URI",
+        value_delimiter = ','
+    )]
     pub uri: Vec<String>,
     /// Sources as JSON: [{"uri": "flags.json", "provider": "file"}].
     #[arg(short = 's', long, env = "FLAGD_SOURCES", value_name = "JSON")]
@@ -89,10 +95,22 @@ pub struct StartArgs {
     #[arg(long)]
     pub replace: bool,
     /// Certificate of the TCP ports, PEM.
-    #[arg(short = 'c', long, env = "FLAGD_SERVER_CERT_PATH", value_name = "FILE", requires = "server_key_path")]
+    #[arg(
+        short = 'c',
+        long,
+        env = "FLAGD_SERVER_CERT_PATH",
+        value_name = "FILE",
+        requires = "server_key_path"
+    )]
     pub server_cert_path: Option<PathBuf>,
     /// Its key, PEM.
-    #[arg(short = 'k', long, env = "FLAGD_SERVER_KEY_PATH", value_name = "FILE", requires = "server_cert_path")]
+    #[arg(
+        short = 'k',
+        long,
+        env = "FLAGD_SERVER_KEY_PATH",
+        value_name = "FILE",
+        requires = "server_cert_path"
+    )]
     pub server_key_path: Option<PathBuf>,
     /// An attribute of every evaluation, over what callers say. May be repeated.
     #[arg(short = 'X', long, env = "FLAGD_CONTEXT_VALUE", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = pair)]
@@ -105,10 +123,21 @@ pub struct StartArgs {
     #[arg(long, value_name = "FACT[=KEY]", value_delimiter = ',', value_parser = fact)]
     pub context_from_peer: Vec<(PeerFact, String)>,
     /// Origins that browsers may call from; * for all. May be repeated.
-    #[arg(short = 'C', long, env = "FLAGD_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    #[arg(
+        short = 'C',
+        long,
+        env = "FLAGD_CORS_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ','
+    )]
     pub cors_origin: Vec<String>,
     /// Form of the log.
-    #[arg(short = 'z', long, env = "FLAGD_LOG_FORMAT", value_name = "console|json")]
+    #[arg(
+        short = 'z',
+        long,
+        env = "FLAGD_LOG_FORMAT",
+        value_name = "console|json"
+    )]
     pub log_format: Option<String>,
     /// Log more.
     #[arg(short = 'x', long, env = "FLAGD_DEBUG")]
@@ -117,10 +146,22 @@ pub struct StartArgs {
     #[arg(long, env = "FLAGD_STREAM_DEADLINE", value_name = "TIME", value_parser = duration)]
     pub stream_deadline: Option<Duration>,
     /// Bytes of one request's body. Default 1000000.
-    #[arg(short = 'B', long, env = "FLAGD_MAX_REQUEST_BODY", value_name = "BYTES", alias = "max-request-body-bytes")]
+    #[arg(
+        short = 'B',
+        long,
+        env = "FLAGD_MAX_REQUEST_BODY",
+        value_name = "BYTES",
+        alias = "max-request-body-bytes"
+    )]
     pub max_request_body: Option<usize>,
     /// Bytes of one request's headers.
-    #[arg(short = 'R', long, env = "FLAGD_MAX_REQUEST_HEADER", value_name = "BYTES", alias = "max-request-header-bytes")]
+    #[arg(
+        short = 'R',
+        long,
+        env = "FLAGD_MAX_REQUEST_HEADER",
+        value_name = "BYTES",
+        alias = "max-request-header-bytes"
+    )]
     pub max_request_header: Option<u32>,
     /// Leave out sync's deprecated GetMetadata.
     #[arg(long, env = "FLAGD_DISABLE_SYNC_METADATA")]

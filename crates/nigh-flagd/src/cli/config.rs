@@ -144,7 +144,11 @@ pub(super) fn settle(mut args: StartArgs) -> Result<Settings, super::Failure> {
             "v3" => Generation::V3,
             _ => {
                 let setting = "fractional";
-                return Err(ConfigError::Value { setting, value: text }.into());
+                return Err(ConfigError::Value {
+                    setting,
+                    value: text,
+                }
+                .into());
             }
         });
     }

@@ -29,7 +29,10 @@ pub enum Failure {
     Shadowed(#[from] Shadowed),
     /// An address cannot be listened on.
     #[error("cannot listen")]
-    Bind(#[source] Box<dyn std::error::Error + Send + Sync>, Option<&'static str>),
+    Bind(
+        #[source] Box<dyn std::error::Error + Send + Sync>,
+        Option<&'static str>,
+    ),
     /// The certificate or its key is unusable.
     #[error(transparent)]
     Tls(#[from] nigh::TlsError),
@@ -82,7 +85,11 @@ impl Failure {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Source(_) | Self::NoSource | Self::NoListener | Self::Context(_) => 2,
+            Self::Config(_)
+            | Self::Source(_)
+            | Self::NoSource
+            | Self::NoListener
+            | Self::Context(_) => 2,
             _ => 1,
         }
     }

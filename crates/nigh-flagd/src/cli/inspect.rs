@@ -105,10 +105,15 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Failure> {
         });
         return print(&format!("{answer}\n"));
     }
-    let value = value.map_or_else(|| "the default in the caller's code".to_owned(), |value| value.to_string());
+    let value = value.map_or_else(
+        || "the default in the caller's code".to_owned(),
+        |value| value.to_string(),
+    );
     let variant = variant.unwrap_or("none");
     let (reason, why) = (outcome.reason.as_str(), why(flag, &outcome));
-    print(&format!("value:   {value}\nvariant: {variant}\nreason:  {reason}\nwhy:     {why}\n"))
+    print(&format!(
+        "value:   {value}\nvariant: {variant}\nreason:  {reason}\nwhy:     {why}\n"
+    ))
 }
 
 fn why(flag: &Flag, outcome: &Outcome<'_>) -> String {
@@ -139,5 +144,7 @@ pub(super) fn context(json: &str) -> Result<Map<String, Value>, Failure> {
 
 pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
 }

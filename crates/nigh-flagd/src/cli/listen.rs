@@ -20,10 +20,22 @@ pub(super) fn listen(
     let default = |port: u16, socket: bool| (stands_in && !socket).then_some(port);
     let (evaluation, sync) = (args.socket_path.is_some(), args.sync_socket_path.is_some());
     let ports = [
-        (args.port.or(default(PORTS[0], evaluation)), "Flag IResolver listening at"),
-        (args.management_port.or(default(PORTS[1], false)), "metrics and probes listening at"),
-        (args.sync_port.or(default(PORTS[2], sync)), "flag sync service listening at"),
-        (args.ofrep_port.or(default(PORTS[3], false)), "ofrep service listening at"),
+        (
+            args.port.or(default(PORTS[0], evaluation)),
+            "Flag IResolver listening at",
+        ),
+        (
+            args.management_port.or(default(PORTS[1], false)),
+            "metrics and probes listening at",
+        ),
+        (
+            args.sync_port.or(default(PORTS[2], sync)),
+            "flag sync service listening at",
+        ),
+        (
+            args.ofrep_port.or(default(PORTS[3], false)),
+            "ofrep service listening at",
+        ),
     ];
     let policy = args.allow.clone().unwrap_or_else(Policy::same_user);
     let mut any = false;
@@ -48,7 +60,11 @@ pub(super) fn listen(
         };
         any = true;
     }
-    if any { Ok(server) } else { Err(Failure::NoListener) }
+    if any {
+        Ok(server)
+    } else {
+        Err(Failure::NoListener)
+    }
 }
 
 fn bind_socket(path: &Path, args: &StartArgs) -> Result<Listener, Failure> {

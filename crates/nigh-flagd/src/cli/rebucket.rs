@@ -56,7 +56,12 @@ pub(super) fn run(args: &RebucketArgs) -> Result<(), Failure> {
     let old = Side::of(&old_evaluator, &old_set);
     let new = Side::of(&new_evaluator, &new_set);
     let contexts = contexts(args)?;
-    let keys: BTreeSet<&str> = old.by_key.keys().chain(new.by_key.keys()).copied().collect();
+    let keys: BTreeSet<&str> = old
+        .by_key
+        .keys()
+        .chain(new.by_key.keys())
+        .copied()
+        .collect();
     let now = now();
     let mut changed_flags = 0_usize;
     for key in keys {
@@ -74,7 +79,10 @@ pub(super) fn run(args: &RebucketArgs) -> Result<(), Failure> {
     if args.json {
         return Ok(());
     }
-    print(&format!("{changed_flags} flags change for some of {} contexts\n", contexts.len()))
+    print(&format!(
+        "{changed_flags} flags change for some of {} contexts\n",
+        contexts.len()
+    ))
 }
 
 fn report(
@@ -98,7 +106,10 @@ fn report(
     for ((before, after), names) in moves {
         let shown = names[..names.len().min(NAMED_MAX)].join(", ");
         let more = if names.len() > NAMED_MAX { ", .." } else { "" };
-        print(&format!("  {before} -> {after}: {} ({shown}{more})\n", names.len()))?;
+        print(&format!(
+            "  {before} -> {after}: {} ({shown}{more})\n",
+            names.len()
+        ))?;
     }
     Ok(())
 }
@@ -114,7 +125,10 @@ fn contexts(args: &RebucketArgs) -> Result<Vec<(String, Map<String, Value>)>, Fa
         return Ok(made_up.collect());
     };
     let text = read(path)?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(index, line)| {
             let attributes = context(line)?;

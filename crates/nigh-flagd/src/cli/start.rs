@@ -40,7 +40,10 @@ pub(super) async fn run(args: StartArgs, stands_in: bool) -> Result<(), Failure>
     } else {
         Integers::Truncate
     };
-    let names = settings.sources.iter().map(|source| source.name().to_owned());
+    let names = settings
+        .sources
+        .iter()
+        .map(|source| source.name().to_owned());
     let hub = Arc::new(Hub {
         store: Arc::new(Store::new(names)),
         evaluator: Arc::new(Evaluator::new(generation.into(), integers)?),

@@ -225,16 +225,15 @@ fn any_json(flag: AnyFlag) -> Value {
     });
     members.extend(named.map(|(name, value)| (name.to_owned(), value)));
     let metadata = flag.metadata.as_ref().map(value::to_members);
-    members.insert("metadata".into(), metadata.map_or(Value::Null, Value::Object));
+    members.insert(
+        "metadata".into(),
+        metadata.map_or(Value::Null, Value::Object),
+    );
     Value::Object(members)
 }
 
 /// An event; `data` as JSON members.
-pub(super) fn event(
-    kind: &str,
-    data: Option<Map<String, Value>>,
-    format: CodecFormat,
-) -> Bytes {
+pub(super) fn event(kind: &str, data: Option<Map<String, Value>>, format: CodecFormat) -> Bytes {
     if format == CodecFormat::Proto {
         let event = v2::EventStreamResponse {
             r#type: kind.to_owned(),

@@ -144,7 +144,8 @@ impl Methods {
     ) -> Result<Bytes, ConnectError> {
         let flagd = &self.flagd;
         let bytes = request.encoded()?;
-        let caller = Caller::of(flagd, context.headers(), context.extensions()).map_err(bad_selector)?;
+        let caller =
+            Caller::of(flagd, context.headers(), context.extensions()).map_err(bad_selector)?;
         let view = flagd.inner.hub.store.view();
         match method {
             Method::Resolve(version, kind) => {
@@ -159,7 +160,8 @@ impl Methods {
                     .resolve(&request.key, kind)
                     .map_err(|error| status(&error))?;
                 // v1 cannot say "use the default in your code", except of a disabled flag.
-                if version == Version::V1 && answer.variant.is_none() && answer.reason == "DEFAULT" {
+                if version == Version::V1 && answer.variant.is_none() && answer.reason == "DEFAULT"
+                {
                     return Err(status(&EvalError::NotFound));
                 }
                 Ok(codec::resolve_response(version, kind, answer, format))
@@ -187,7 +189,8 @@ impl Methods {
         context: &RequestContext,
         format: CodecFormat,
     ) -> Result<EncodedStream, ConnectError> {
-        let caller = Caller::of(&self.flagd, context.headers(), context.extensions()).map_err(bad_selector)?;
+        let caller = Caller::of(&self.flagd, context.headers(), context.extensions())
+            .map_err(bad_selector)?;
         Ok(events::stream(&self.flagd, caller.selector, format))
     }
 
@@ -197,7 +200,8 @@ impl Methods {
         request: Bytes,
         format: CodecFormat,
     ) -> Result<EncodedStream, ConnectError> {
-        let caller = Caller::of(&self.flagd, context.headers(), context.extensions()).map_err(bad_selector)?;
+        let caller = Caller::of(&self.flagd, context.headers(), context.extensions())
+            .map_err(bad_selector)?;
         sync::stream(&self.flagd, caller, request, format)
     }
 }

@@ -21,7 +21,9 @@ impl Flagd {
     /// The answer to a browser that asks before it calls.
     pub(super) fn preflight<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
         let asks = request.method() == Method::OPTIONS
-            && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+            && request
+                .headers()
+                .contains_key(ACCESS_CONTROL_REQUEST_METHOD);
         if !asks {
             return None;
         }

@@ -44,7 +44,10 @@ impl Metrics {
     }
 
     pub(super) fn resolved(&self, key: &str, variant: Option<&str>, reason: &'static str) {
-        let mut flags = self.impressions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flags = self
+            .impressions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let key = if flags.len() < FLAGS_COUNTED_MAX || flags.contains_key(key) {
             key
         } else {
@@ -55,7 +58,9 @@ impl Metrics {
             flags.insert(key.to_owned(), BTreeMap::new());
         }
         if let Some(kinds) = flags.get_mut(key) {
-            *kinds.entry((variant.map(str::to_owned), reason)).or_default() += 1;
+            *kinds
+                .entry((variant.map(str::to_owned), reason))
+                .or_default() += 1;
         }
     }
 
@@ -76,23 +81,65 @@ impl Flagd {
         let view = self.inner.hub.store.view();
         let mut one = |name: &str, kind: &str, help: &str, value: u64| {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+            let _ = writeln!(
+                text,
+                "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
+            );
         };
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let flags = u64::try_from(view.len()).unwrap_or(u64::MAX);
         one("feature_flag_flagd_flags", "gauge", "Flags served.", flags);
-        one("feature_flag_flagd_streams", "gauge", "Open streams.", load(&metrics.streams));
-        one("feature_flag_flagd_sync_reads_total", "counter", "Sources read.", load(&counts.good));
-        one("feature_flag_flagd_sync_failures_total", "counter", "Sources that could not be read; the last good flags stayed.", load(&counts.bad));
+        one(
+            "feature_flag_flagd_streams",
+            "gauge",
+            "Open streams.",
+            load(&metrics.streams),
+        );
+        one(
+            "feature_flag_flagd_sync_reads_total",
+            "counter",
+            "Sources read.",
+            load(&counts.good),
+        );
+        one(
+            "feature_flag_flagd_sync_failures_total",
+            "counter",
+            "Sources that could not be read; the last good flags stayed.",
+            load(&counts.bad),
+        );
         if let Some(server) = metrics.server.get() {
             let server = server.read();
             for (name, help, value) in [
-                ("nigh_calls_total", "Calls handed to a handler.", server.calls_handled),
-                ("nigh_connections_total", "Connections admitted.", server.connections_admitted),
-                ("nigh_connections_refused_by_policy_total", "Connections refused by policy.", server.connections_refused_by_policy),
-                ("nigh_connections_refused_by_quota_total", "Connections refused by quota.", server.connections_refused_by_quota),
-                ("nigh_calls_refused_by_guard_total", "Calls refused by a guard.", server.calls_refused_by_guard),
-                ("nigh_handler_panics_total", "Calls whose handler panicked.", server.handler_panics),
+                (
+                    "nigh_calls_total",
+                    "Calls handed to a handler.",
+                    server.calls_handled,
+                ),
+                (
+                    "nigh_connections_total",
+                    "Connections admitted.",
+                    server.connections_admitted,
+                ),
+                (
+                    "nigh_connections_refused_by_policy_total",
+                    "Connections refused by policy.",
+                    server.connections_refused_by_policy,
+                ),
+                (
+                    "nigh_connections_refused_by_quota_total",
+                    "Connections refused by quota.",
+                    server.connections_refused_by_quota,
+                ),
+                (
+                    "nigh_calls_refused_by_guard_total",
+                    "Calls refused by a guard.",
+                    server.calls_refused_by_guard,
+                ),
+                (
+                    "nigh_handler_panics_total",
+                    "Calls whose handler panicked.",
+                    server.handler_panics,
+                ),
             ] {
                 one(name, "counter", help, value);
             }
@@ -104,8 +151,14 @@ impl Flagd {
 fn impressions(metrics: &Metrics, text: &mut String) {
     let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
     let name = "feature_flag_flagd_impression_total";
-    let _ = writeln!(text, "# HELP {name} Answers by flag, variant and reason.\n# TYPE {name} counter");
-    let flags = metrics.impressions.lock().unwrap_or_else(PoisonError::into_inner);
+    let _ = writeln!(
+        text,
+        "# HELP {name} Answers by flag, variant and reason.\n# TYPE {name} counter"
+    );
+    let flags = metrics
+        .impressions
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     for (key, kinds) in flags.iter() {
         for ((variant, reason), count) in kinds {
             *reasons.entry(reason).or_default() += count;
@@ -117,11 +170,17 @@ fn impressions(metrics: &Metrics, text: &mut String) {
         }
     }
     let name = "feature_flag_flagd_result_reason_total";
-    let _ = writeln!(text, "# HELP {name} Answers by reason; failures by error code.\n# TYPE {name} counter");
+    let _ = writeln!(
+        text,
+        "# HELP {name} Answers by reason; failures by error code.\n# TYPE {name} counter"
+    );
     for (reason, count) in reasons {
         let _ = writeln!(text, "{name}{{feature_flag_reason=\"{reason}\"}} {count}");
     }
-    let failures = metrics.failures.lock().unwrap_or_else(PoisonError::into_inner);
+    let failures = metrics
+        .failures
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     for (code, count) in failures.iter() {
         let _ = writeln!(
             text,

@@ -53,7 +53,11 @@ pub(super) async fn answer(flagd: &Flagd, rest: &str, request: Request<Body>) ->
         Some(served) => one(&evaluation, served),
         None => {
             flagd.inner.metrics.failed("FLAG_NOT_FOUND");
-            Err(error_body(&key, &EvalError::NotFound, reflected(&caller.selector)))
+            Err(error_body(
+                &key,
+                &EvalError::NotFound,
+                reflected(&caller.selector),
+            ))
         }
     };
     match answer {

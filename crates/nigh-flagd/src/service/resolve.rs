@@ -94,7 +94,9 @@ impl Evaluation<'_> {
             return Err(EvalError::NotFound);
         };
         let outcome = self.evaluate(served)?;
-        let value = outcome.variant.map(|(_, variant)| self.plain(variant, kind));
+        let value = outcome
+            .variant
+            .map(|(_, variant)| self.plain(variant, kind));
         let value = value.transpose().inspect_err(|error| {
             self.flagd.inner.metrics.failed(error.code());
         })?;
@@ -216,5 +218,7 @@ fn natural(variant: &Variant) -> Option<Plain> {
 /// Seconds since 1970.
 pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
 }

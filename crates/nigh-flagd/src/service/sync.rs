@@ -8,12 +8,12 @@ use futures_util::stream::unfold;
 use prost::Message;
 use serde_json::{Map, Value, json};
 
+use super::Flagd;
 use super::codec::{self, json_bytes, json_members};
 use super::connect::bad_selector;
 use super::events::{Turn, Turns, stopping, too_old};
 use super::proto::sync::v1;
 use super::resolve::Caller;
-use super::Flagd;
 use crate::store::{Selector, View};
 use crate::value;
 

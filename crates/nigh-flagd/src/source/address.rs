@@ -52,9 +52,9 @@ impl AddressError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Empty => Some("write file:PATH"),
-            Self::Unsupported { .. } => {
-                Some("let something that has the means write a file, and follow that with file:PATH")
-            }
+            Self::Unsupported { .. } => Some(
+                "let something that has the means write a file, and follow that with file:PATH",
+            ),
             Self::Unknown { .. } => Some("a path is written file:PATH"),
             Self::Provider { .. } => Some("the provider of a file is \"file\""),
         }
@@ -167,7 +167,10 @@ mod tests {
             assert!(error.to_string().contains(kind), "{error}");
             assert!(error.hint().is_some());
         }
-        assert!(matches!(Address::parse("a.json"), Err(AddressError::Unknown { .. })));
+        assert!(matches!(
+            Address::parse("a.json"),
+            Err(AddressError::Unknown { .. })
+        ));
         assert_eq!(Address::parse("file:"), Err(AddressError::Empty));
     }
 }

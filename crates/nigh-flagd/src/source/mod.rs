@@ -67,7 +67,12 @@ impl Hub {
             }
             Err(error) => {
                 self.counts.bad.fetch_add(1, Ordering::Relaxed);
-                let waits = self.store.view().waiting().iter().any(|source| **source == *name);
+                let waits = self
+                    .store
+                    .view()
+                    .waiting()
+                    .iter()
+                    .any(|source| **source == *name);
                 let stays = if waits {
                     "it has never been read: not ready"
                 } else {

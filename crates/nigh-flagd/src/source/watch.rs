@@ -122,7 +122,10 @@ fn directories(path: &Path) -> BTreeSet<PathBuf> {
             names.push(parent.join(target));
         }
         // A directory on the way may be a link itself: `..data` of a ConfigMap.
-        for ancestor in parent.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
+        for ancestor in parent
+            .ancestors()
+            .filter(|ancestor| !ancestor.as_os_str().is_empty())
+        {
             let is_link = std::fs::symlink_metadata(ancestor).is_ok_and(|kind| kind.is_symlink());
             if is_link && links < LINKS_MAX && !found.contains(ancestor) {
                 names.push(ancestor.to_path_buf());
