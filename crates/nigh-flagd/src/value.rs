@@ -30,6 +30,29 @@ pub fn json_number(number: f64) -> Value {
     }
 }
 
+/// Whether two values are the same to everybody who evaluates: 1 and 1.0 are one number.
+#[must_use]
+pub fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+        }
+        (Value::Object(a), Value::Object(b)) => same_members(a, b),
+        _ => a == b,
+    }
+}
+
+/// As [`same`], for members.
+#[must_use]
+pub fn same_members(a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
+    // Both are sorted by key.
+    a.len() == b.len()
+        && a.iter()
+            .zip(b)
+            .all(|((key, a), (other, b))| key == other && same(a, b))
+}
+
 /// JSON members as a protobuf `Struct`.
 #[must_use]
 pub fn to_struct(members: &Map<String, Value>) -> Struct {
@@ -149,5 +172,37 @@ fn double<'a>(number: f64) -> DataValue<'a> {
     match integral(number) {
         Some(integer) => DataValue::from_i64(integer),
         None => DataValue::from_f64(number),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn one_number_has_many_spellings() {
+        let (a, b) = (json!({"x": [1, {"y": 0.0}]}), json!({"x": [1.0, {"y": 0}]}));
+        assert!(same(&a, &b));
+        assert!(!same(&a, &json!({"x": [1, {"z": 0}]})));
+        assert!(!same(&json!([1]), &json!([1, 2])));
+    }
+
+    #[test]
+    fn what_goes_over_the_wire_comes_back() {
+        let members = json!({"a": null, "b": [true, "x", 1.5, -3], "c": {"d": {}}});
+        let members = members.as_object().unwrap();
+        assert_eq!(to_members(&to_struct(members)), *members);
+        let arena = Bump::new();
+        let value = json!({"b": [true, "x", 1.5, 7.0]});
+        assert_eq!(
+            json_in(&value, &arena).to_json_string(),
+            r#"{"b":[true,"x",1.5,7]}"#
+        );
+        let proto = to_proto(&value);
+        assert_eq!(
+            proto_in(&proto, &arena).to_json_string(),
+            r#"{"b":[true,"x",1.5,7]}"#
+        );
     }
 }

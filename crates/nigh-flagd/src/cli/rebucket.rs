@@ -114,8 +114,10 @@ fn report(
     Ok(())
 }
 
-/// Contexts with a name to print: their targeting key, or their line.
-fn contexts(args: &RebucketArgs) -> Result<Vec<(String, Map<String, Value>)>, Failure> {
+/// A context with a name to print: its targeting key, or its line.
+type Named = (String, Map<String, Value>);
+
+fn contexts(args: &RebucketArgs) -> Result<Vec<Named>, Failure> {
     let Some(path) = &args.contexts else {
         let made_up = (1..=args.keys).map(|number| {
             let key = format!("user-{number}");

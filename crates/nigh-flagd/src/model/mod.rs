@@ -91,7 +91,7 @@ impl PartialEq for Flag {
     fn eq(&self, other: &Self) -> bool {
         self.key == other.key
             && self.set_id == other.set_id
-            && self.definition == other.definition
-            && self.metadata.json == other.metadata.json
+            && value::same_members(&self.definition, &other.definition)
+            && value::same_members(&self.metadata.json, &other.metadata.json)
     }
 }

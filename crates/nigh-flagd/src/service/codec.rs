@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 
 use super::proto::evaluation::v1::{AnyFlag, ResolveAllRequest, ResolveAllResponse, any_flag};
 use super::proto::evaluation::v2;
-use super::resolve::{Answer, Kind, Plain};
-use crate::eval::{Attributes, EvalError};
+use super::resolve::{Answer, Any, Kind, Plain};
+use crate::eval::Attributes;
 use crate::value;
 
 /// The two versions of the evaluation protocol.
@@ -170,7 +170,7 @@ fn resolve_proto(kind: Kind, answer: Answer) -> Vec<u8> {
 
 /// `answers` by key; a failed flag is there with a zero value and the reason ERROR.
 pub(super) fn resolve_all_response(
-    answers: Vec<(String, Result<(Plain, Answer), EvalError>)>,
+    answers: Vec<Any>,
     metadata: Map<String, Value>,
     format: CodecFormat,
 ) -> Bytes {

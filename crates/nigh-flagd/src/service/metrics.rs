@@ -12,11 +12,14 @@ use super::Flagd;
 /// Flags whose answers are counted apart; those beyond are counted together.
 const FLAGS_COUNTED_MAX: usize = 10_000;
 
+/// Answers of one flag by variant and reason.
+type Kinds = BTreeMap<(Option<String>, &'static str), u64>;
+
 /// What has been answered.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// By flag, variant and reason.
-    impressions: Mutex<BTreeMap<String, BTreeMap<(Option<String>, &'static str), u64>>>,
+    /// By flag.
+    impressions: Mutex<BTreeMap<String, Kinds>>,
     failures: Mutex<BTreeMap<&'static str, u64>>,
     streams: Arc<AtomicU64>,
     server: OnceLock<Arc<Counters>>,

@@ -16,22 +16,12 @@ pub mod proto {
     /// `flagd.evaluation`.
     pub mod evaluation {
         /// Version 1.
-        #[expect(
-            clippy::allow_attributes,
-            missing_docs,
-            unused_qualifications,
-            reason = "generated code"
-        )]
+        #[expect(missing_docs, unused_qualifications, reason = "generated code")]
         pub mod v1 {
             tonic::include_proto!("flagd.evaluation.v1");
         }
         /// Version 2.
-        #[expect(
-            clippy::allow_attributes,
-            missing_docs,
-            unused_qualifications,
-            reason = "generated code"
-        )]
+        #[expect(missing_docs, unused_qualifications, reason = "generated code")]
         pub mod v2 {
             tonic::include_proto!("flagd.evaluation.v2");
         }
@@ -39,12 +29,7 @@ pub mod proto {
     /// `flagd.sync`.
     pub mod sync {
         /// Version 1.
-        #[expect(
-            clippy::allow_attributes,
-            missing_docs,
-            unused_qualifications,
-            reason = "generated code"
-        )]
+        #[expect(missing_docs, unused_qualifications, reason = "generated code")]
         pub mod v1 {
             tonic::include_proto!("flagd.sync.v1");
         }

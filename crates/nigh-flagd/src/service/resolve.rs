@@ -43,6 +43,9 @@ pub(super) struct Answer {
     pub(super) metadata: Struct,
 }
 
+/// One flag of all, by key: its value and the rest of its answer, or its failure.
+pub(super) type Any = (String, Result<(Plain, Answer), EvalError>);
+
 /// What is known of a call before its body is read.
 #[derive(Debug)]
 pub(super) struct Caller {
@@ -110,7 +113,7 @@ impl Evaluation<'_> {
     }
 
     /// Every selected flag that has a value, and every one that fails.
-    pub(super) fn resolve_all(&self) -> Vec<(String, Result<(Plain, Answer), EvalError>)> {
+    pub(super) fn resolve_all(&self) -> Vec<Any> {
         let mut answers = Vec::new();
         for served in self.view.select_keys(&self.caller.selector) {
             let resolved = match self.evaluate(served) {

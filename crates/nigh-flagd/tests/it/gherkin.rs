@@ -218,6 +218,18 @@ fn same(a: &Value, b: &Value) -> bool {
     }
 }
 
+/// Whether `metadata` has what the rows of key, type and value say.
+fn contains(metadata: &Map<String, Value>, rows: &[Vec<String>]) -> Result<(), String> {
+    for row in rows {
+        let expected = typed(&row[1], &row[2]);
+        let actual = metadata.get(&row[0]);
+        if !actual.is_some_and(|actual| same(actual, &expected)) {
+            return Err(format!("metadata {} is {actual:?}, not {expected}", row[0]));
+        }
+    }
+    Ok(())
+}
+
 /// Runs one case; says what is wrong, or that a step is not one of evaluation.
 pub(crate) fn run(case: &Case, backend: &mut dyn Backend) -> Result<(), String> {
     let mut question = Question::default();
@@ -273,13 +285,7 @@ pub(crate) fn run(case: &Case, backend: &mut dyn Backend) -> Result<(), String> 
                 return Err(format!("there is metadata: {:?}", details.metadata));
             }
         } else if text == "the resolved metadata should contain" {
-            for row in &step.table[1..] {
-                let expected = typed(&row[1], &row[2]);
-                let actual = details.metadata.get(&row[0]);
-                if !actual.is_some_and(|actual| same(actual, &expected)) {
-                    return Err(format!("metadata {} is {actual:?}, not {expected}", row[0]));
-                }
-            }
+            contains(&details.metadata, &step.table[1..])?;
         } else if text.starts_with("an option \"selector\"") {
             question.selector = arguments(text, 3).pop().unwrap_or_default();
         } else if text == "a metadata flagd provider" {
@@ -294,40 +300,14 @@ pub(crate) fn run(case: &Case, backend: &mut dyn Backend) -> Result<(), String> 
     Ok(())
 }
 
-/// How a run went.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) passed: usize,
-    pub(crate) failures: Vec<String>,
-}
-
-/// Runs the cases of `files` that belong to the generation `view` of `fractional` and have no tag in `without`.
-pub(crate) fn suite(
-    files: &[impl AsRef<Path>],
-    view: &str,
-    without: &[&str],
-    backend: &mut dyn Backend,
-) -> Tally {
-    let others: Vec<String> = ["v1", "v2", "v3"]
-        .iter()
-        .filter(|other| **other != view)
-        .map(|other| format!("@fractional-{other}"))
-        .collect();
-    let mut tally = Tally::default();
-    for case in files.iter().flat_map(|path| read(path.as_ref())) {
-        // These need a server that comes and goes, or a provider's own cache.
-        let foreign = ["@grace", "@caching"].as_slice();
-        if case
-            .tags
-            .iter()
-            .any(|tag| others.contains(tag) || [foreign, without].concat().contains(&tag.as_str()))
-        {
-            continue;
-        }
-        match run(&case, backend) {
-            Ok(()) => tally.passed += 1,
-            Err(error) => tally.failures.push(format!("{}: {error}", case.name)),
-        }
-    }
-    tally
+/// Whether `case` is one of evaluation, of the generation `view` of `fractional`, without a tag in `without`.
+pub(crate) fn belongs(case: &Case, view: &str, without: &[&str]) -> bool {
+    // These need a server that comes and goes, or a provider's own cache.
+    let foreign = ["@grace", "@caching"];
+    let other = |tag: &str| {
+        let generation = tag.strip_prefix("@fractional-v");
+        generation.is_some_and(|number| format!("v{number}") != view)
+    };
+    let foreign = |tag: &str| foreign.contains(&tag) || without.contains(&tag);
+    !case.tags.iter().any(|tag| other(tag) || foreign(tag))
 }

@@ -77,156 +77,67 @@ fn flags() -> Flags {
     }))
 }
 
+/// Version, kind, flag, HTTP status, answer.
+const CONNECT: &str = r#"
+v1 Boolean bool 200 {"value": true, "reason": "STATIC", "variant": "v", "metadata": {}}
+v1 Int int 200 {"value": "10", "reason": "STATIC", "variant": "v", "metadata": {}}
+v2 Int pi 200 {"value": "3", "reason": "STATIC", "variant": "v", "metadata": {}}
+v2 Float pi 200 {"value": 3.25, "reason": "STATIC", "variant": "v", "metadata": {}}
+v2 Float int 200 {"value": 10, "reason": "STATIC", "variant": "v", "metadata": {}}
+v2 String text 200 {"value": "hi", "reason": "STATIC", "variant": "v", "metadata": {}}
+v2 Object object 200 {"value": {"a": 1, "b": [1.5]}, "reason": "STATIC", "variant": "v", "metadata": {}}
+v2 Int in-set 200 {"value": "5", "reason": "STATIC", "variant": "v", "metadata": {"flagSetId": "s", "owner": "me"}}
+v2 Boolean none 200 {"reason": "DEFAULT", "metadata": {}}
+v1 Boolean none 404 {"code": "not_found", "message": "Flag not found"}
+v2 Boolean off 200 {"reason": "DISABLED", "metadata": {}}
+v1 Boolean off 200 {"value": false, "reason": "DISABLED", "variant": "", "metadata": {}}
+v2 Boolean gone 404 {"code": "not_found", "message": "Flag not found"}
+v2 String bool 400 {"code": "invalid_argument", "message": "Type mismatch error"}
+v2 Boolean lost 500 {"code": "unknown", "message": "General error"}
+v2 Boolean broken 500 {"code": "data_loss", "message": "Error parsing input or configuration"}
+"#;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn connect_answers_as_flagd_does() {
     let flags = flags();
     let daemon = Daemon::of(&flags.path).await;
-    let cases = [
-        (
-            "v1",
-            "Boolean",
-            "bool",
-            200,
-            json!({"value": true, "reason": "STATIC", "variant": "v", "metadata": {}}),
-        ),
-        (
-            "v1",
-            "Int",
-            "int",
-            200,
-            json!({"value": "10", "reason": "STATIC", "variant": "v", "metadata": {}}),
-        ),
-        (
-            "v2",
-            "Int",
-            "pi",
-            200,
-            json!({"value": "3", "reason": "STATIC", "variant": "v", "metadata": {}}),
-        ),
-        (
-            "v2",
-            "Float",
-            "pi",
-            200,
-            json!({"value": 3.25, "reason": "STATIC", "variant": "v", "metadata": {}}),
-        ),
-        (
-            "v2",
-            "Float",
-            "int",
-            200,
-            json!({"value": 10, "reason": "STATIC", "variant": "v", "metadata": {}}),
-        ),
-        (
-            "v2",
-            "String",
-            "text",
-            200,
-            json!({"value": "hi", "reason": "STATIC", "variant": "v", "metadata": {}}),
-        ),
-        (
-            "v2",
-            "Object",
-            "object",
-            200,
-            json!({"value": {"a": 1, "b": [1.5]}, "reason": "STATIC", "variant": "v", "metadata": {}}),
-        ),
-        (
-            "v2",
-            "Int",
-            "in-set",
-            200,
-            json!({"value": "5", "reason": "STATIC", "variant": "v", "metadata": {"flagSetId": "s", "owner": "me"}}),
-        ),
-        (
-            "v2",
-            "Boolean",
-            "none",
-            200,
-            json!({"reason": "DEFAULT", "metadata": {}}),
-        ),
-        (
-            "v1",
-            "Boolean",
-            "none",
-            404,
-            json!({"code": "not_found", "message": "Flag not found"}),
-        ),
-        (
-            "v2",
-            "Boolean",
-            "off",
-            200,
-            json!({"reason": "DISABLED", "metadata": {}}),
-        ),
-        (
-            "v1",
-            "Boolean",
-            "off",
-            200,
-            json!({"value": false, "reason": "DISABLED", "variant": "", "metadata": {}}),
-        ),
-        (
-            "v2",
-            "Boolean",
-            "gone",
-            404,
-            json!({"code": "not_found", "message": "Flag not found"}),
-        ),
-        (
-            "v2",
-            "String",
-            "bool",
-            400,
-            json!({"code": "invalid_argument", "message": "Type mismatch error"}),
-        ),
-        (
-            "v2",
-            "Boolean",
-            "lost",
-            500,
-            json!({"code": "unknown", "message": "General error"}),
-        ),
-        (
-            "v2",
-            "Boolean",
-            "broken",
-            500,
-            json!({"code": "data_loss", "message": "Error parsing input or configuration"}),
-        ),
-    ];
-    for (version, kind, key, status, expected) in cases {
-        let path = format!("/flagd.evaluation.{version}.Service/Resolve{kind}");
-        let body = json!({"flagKey": key, "context": {}, "unknown": 1}).to_string();
-        let answer = send(
-            daemon.socket.path(),
-            "POST",
-            &path,
-            &["Content-Type: application/json"],
-            body.as_bytes(),
-        );
-        assert_eq!(
-            (answer.status, answer.json()),
-            (status, expected),
-            "{path} {key}"
-        );
+    let post = |path: &str, more: &str, body: &[u8]| {
+        let headers = ["Content-Type: application/json", more];
+        send(daemon.socket.path(), "POST", path, &headers, body)
+    };
+    for case in CONNECT.trim().lines() {
+        let words: Vec<&str> = case.splitn(5, ' ').collect();
+        let path = format!("/flagd.evaluation.{}.Service/Resolve{}", words[0], words[1]);
+        let body = json!({"flagKey": words[2], "context": {}, "unknown": 1}).to_string();
+        let answer = post(&path, "X: y", body.as_bytes());
+        let expected: Value = serde_json::from_str(words[4]).unwrap();
+        assert_eq!(answer.status.to_string(), words[3], "{case}");
+        assert_eq!(answer.json(), expected, "{case}");
     }
-    let bad = "Flagd-Selector: colour=red";
-    let headers = ["Content-Type: application/json", bad];
     let path = "/flagd.evaluation.v2.Service/ResolveBoolean";
-    let answer = send(daemon.socket.path(), "POST", path, &headers, b"{}");
+    let answer = post(path, "Flagd-Selector: colour=red", b"{}");
     let message = r#"invalid selector key "colour", valid keys: "flagSetId", "source""#;
-    assert_eq!(
-        answer.json(),
-        json!({"code": "invalid_argument", "message": message})
-    );
+    let expected = json!({"code": "invalid_argument", "message": message});
+    assert_eq!(answer.json(), expected);
     let large = vec![b' '; 1_000_001];
-    let answer = send(daemon.socket.path(), "POST", path, &headers[..1], &large);
-    assert_eq!(
-        (answer.status, &answer.json()["code"]),
-        (429, &json!("resource_exhausted"))
-    );
+    let answer = post(path, "X: y", &large);
+    assert_eq!(answer.status, 429);
+    assert_eq!(answer.json()["code"], "resource_exhausted");
 }
+
+/// Path, body, HTTP status, answer, with tabs between them.
+const OFREP: &str = r#"
+/bool		200	{"key": "bool", "value": true, "variant": "v", "reason": "STATIC", "metadata": {}}
+/b%6Fol	{}	200	{"key": "bool", "value": true, "variant": "v", "reason": "STATIC", "metadata": {}}
+/int	{"context": 1}	200	{"key": "int", "value": 10, "variant": "v", "reason": "STATIC", "metadata": {}}
+/none		200	{"key": "none", "reason": "DEFAULT", "metadata": {}}
+/off		200	{"key": "off", "reason": "DISABLED", "metadata": {}}
+/gone		404	{"key": "gone", "errorCode": "FLAG_NOT_FOUND", "errorDetails": "flag `gone` does not exist", "metadata": {}}
+/broken		400	{"key": "broken", "errorCode": "PARSE_ERROR", "errorDetails": "error parsing the flag `broken`", "metadata": {}}
+/lost		400	{"key": "lost", "errorCode": "GENERAL", "errorDetails": "error processing the flag for evaluation", "metadata": {}}
+/bool	[1]	400	{"errorCode": "INVALID_CONTEXT", "errorDetails": "Provider context is not valid"}
+/tier	{"context": {"tier": "gold"}}	200	{"key": "tier", "value": true, "variant": "on", "reason": "TARGETING_MATCH", "metadata": {}}
+"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ofrep_answers_and_knows_what_has_not_changed() {
@@ -242,75 +153,12 @@ async fn ofrep_answers_and_knows_what_has_not_changed() {
             body.as_bytes(),
         )
     };
-    let cases = [
-        (
-            "/bool",
-            "",
-            200,
-            json!({"key": "bool", "value": true, "variant": "v", "reason": "STATIC", "metadata": {}}),
-        ),
-        (
-            "/b%6Fol",
-            "{}",
-            200,
-            json!({"key": "bool", "value": true, "variant": "v", "reason": "STATIC", "metadata": {}}),
-        ),
-        (
-            "/int",
-            "{\"context\": 1}",
-            200,
-            json!({"key": "int", "value": 10, "variant": "v", "reason": "STATIC", "metadata": {}}),
-        ),
-        (
-            "/none",
-            "",
-            200,
-            json!({"key": "none", "reason": "DEFAULT", "metadata": {}}),
-        ),
-        (
-            "/off",
-            "",
-            200,
-            json!({"key": "off", "reason": "DISABLED", "metadata": {}}),
-        ),
-        (
-            "/gone",
-            "",
-            404,
-            json!({"key": "gone", "errorCode": "FLAG_NOT_FOUND", "errorDetails": "flag `gone` does not exist", "metadata": {}}),
-        ),
-        (
-            "/broken",
-            "",
-            400,
-            json!({"key": "broken", "errorCode": "PARSE_ERROR", "errorDetails": "error parsing the flag `broken`", "metadata": {}}),
-        ),
-        (
-            "/lost",
-            "",
-            400,
-            json!({"key": "lost", "errorCode": "GENERAL", "errorDetails": "error processing the flag for evaluation", "metadata": {}}),
-        ),
-        (
-            "/bool",
-            "[1]",
-            400,
-            json!({"errorCode": "INVALID_CONTEXT", "errorDetails": "Provider context is not valid"}),
-        ),
-        (
-            "/tier",
-            "{\"context\": {\"tier\": \"gold\"}}",
-            200,
-            json!({"key": "tier", "value": true, "variant": "on", "reason": "TARGETING_MATCH", "metadata": {}}),
-        ),
-    ];
-    for (path, body, status, expected) in cases {
-        let answer = post(path, &[], body);
-        assert_eq!(
-            (answer.status, answer.json()),
-            (status, expected),
-            "{path} {body}"
-        );
+    for case in OFREP.trim().lines() {
+        let words: Vec<&str> = case.split('\t').collect();
+        let answer = post(words[0], &[], words[1]);
+        let expected: Value = serde_json::from_str(words[3]).unwrap();
+        assert_eq!(answer.status.to_string(), words[2], "{case}");
+        assert_eq!(answer.json(), expected, "{case}");
     }
     let large = " ".repeat(1_000_001);
     assert_eq!(post("/bool", &[], &large).status, 413);
