@@ -8,8 +8,10 @@ use nigh_socket::introspect::IntrospectError;
 use nigh_socket::{BindError, BindFault, ConnectError};
 use tonic::{Code, Status};
 
+use crate::call::ShowError;
 use crate::call::exchange::ExchangeError;
 use crate::call::metadata::MetadataError;
+use crate::call::reply::ReplyError;
 use crate::call::request::RequestError;
 use crate::call::schema::SchemaError;
 use crate::call::status::describe;
@@ -54,6 +56,9 @@ pub enum Failure {
     /// The machine's sockets cannot be listed.
     #[error(transparent)]
     Introspect(#[from] IntrospectError),
+    /// A reply cannot be put into JSON.
+    #[error(transparent)]
+    Reply(#[from] ReplyError),
     /// Standard output is gone or full.
     #[error("cannot write the output")]
     Output(#[from] io::Error),
@@ -69,7 +74,8 @@ impl From<ExchangeError> for Failure {
     fn from(error: ExchangeError) -> Self {
         match error {
             ExchangeError::Request(error) => Self::Request(error),
-            ExchangeError::Output(error) => Self::Output(error),
+            ExchangeError::Show(ShowError::Write(error)) => Self::Output(error),
+            ExchangeError::Show(ShowError::Reply(error)) => Self::Reply(error),
         }
     }
 }
@@ -106,6 +112,7 @@ impl Failure {
             Self::Serve(error) => error.hint().map(Into::into),
             Self::NotServed(_) | Self::Demo(_) => None,
             Self::Introspect(error) => error.hint().map(Into::into),
+            Self::Reply(error) => error.hint().map(Into::into),
             Self::Output(_) => None,
         }
     }

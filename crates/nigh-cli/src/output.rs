@@ -1,6 +1,6 @@
 //! What the command prints: tables and colours for people, JSON for programs, and nothing that a server could abuse.
 //!
-//! Trap: text from elsewhere (names, status messages) may hold terminal controls; it goes through [`visible`].
+//! Trap: text from elsewhere (names, status messages) may hold terminal controls; it goes through `visible`.
 
 use std::io::{self, IsTerminal as _, Write};
 
@@ -143,14 +143,33 @@ impl Cell {
 pub(crate) fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        let direction = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || direction {
+        if is_unseen(c) {
             shown.extend(c.escape_default());
         } else {
             shown.push(c);
         }
     }
     shown
+}
+
+/// JSON for a terminal: what JSON leaves as it is and a terminal would obey is escaped as JSON escapes.
+pub(crate) fn visible_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_unseen(c) && c != '\n' {
+            // All of them are in the basic plane, and inside strings.
+            shown.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+fn is_unseen(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns
 }
 
 /// Writes `text` to standard output at once.
@@ -204,6 +223,8 @@ mod tests {
 
     #[test]
     fn controls_are_written_out() {
+        let json = "{\n  \"a\": \"\u{9b}31m\u{202e}ü\"\n}";
+        assert_eq!(visible_json(json), "{\n  \"a\": \"\\u009b31m\\u202eü\"\n}");
         assert_eq!(visible("a\x1b[31m\u{202e}ü\n"), "a\\u{1b}[31m\\u{202e}ü\\n");
     }
 }

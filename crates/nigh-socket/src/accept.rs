@@ -25,6 +25,10 @@ use crate::sys::register::register;
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
+/// Callers lost one after the other before accepting pauses: a fault that takes nobody off the queue,
+/// such as a system call filter's, would otherwise be met again at once.
+const LOST_MAX: u32 = 8;
+
 /// The listener itself can accept no more; what was accepted before is unharmed.
 #[derive(Debug, thiserror::Error)]
 #[error("accept on {address}: the listener is unusable")]
@@ -85,6 +89,7 @@ pub struct Acceptor {
     accept: Accept,
     pause: Duration,
     paused_until: Option<Instant>,
+    lost_in_a_row: u32,
 }
 
 impl std::fmt::Debug for Acceptor {
@@ -115,6 +120,7 @@ impl Acceptor {
             accept: Box::new(|listener| listener.accept()),
             pause: PAUSE_MIN,
             paused_until: None,
+            lost_in_a_row: 0,
         })
     }
 
@@ -133,6 +139,8 @@ impl Acceptor {
     /// Cancel safe: a connection is either returned or still in the backlog.
     pub async fn accept(&mut self) -> Result<Incoming, AcceptError> {
         loop {
+            // A backlog that never empties is always ready: without this, nobody else would run.
+            tokio::task::coop::consume_budget().await;
             self.rest().await;
             let mut ready = self
                 .listener
@@ -141,10 +149,10 @@ impl Acceptor {
                 .map_err(|e| self.unusable(e))?;
             match (self.accept)(self.listener.get_ref()) {
                 Ok(socket) => {
-                    let local = self.listener.get_ref().is_local();
-                    match Incoming::new(socket, local, Arc::clone(&self.address)) {
+                    match Incoming::new(socket, self.listener.get_ref(), self.address.clone()) {
                         Ok(incoming) => {
                             self.pause = PAUSE_MIN;
+                            self.lost_in_a_row = 0;
                             return Ok(incoming);
                         }
                         Err(error) => self.lost(&error),
@@ -160,11 +168,22 @@ impl Acceptor {
         }
     }
 
-    /// A caller that is waiting already, without waiting for one; `None` when the backlog is empty.
+    /// A caller that is waiting already, without waiting for one; `None` when nobody is, or when
+    /// nobody can be accepted for want of descriptors.
     pub(crate) fn accept_waiting(&mut self) -> Option<Incoming> {
-        let socket = (self.accept)(self.listener.get_ref()).ok()?;
-        let local = self.listener.get_ref().is_local();
-        Incoming::new(socket, local, Arc::clone(&self.address)).ok()
+        for _ in 0..LOST_MAX {
+            let accepted = (self.accept)(self.listener.get_ref());
+            let accepted = accepted.and_then(|socket| {
+                Incoming::new(socket, self.listener.get_ref(), self.address.clone())
+            });
+            match accepted {
+                Ok(incoming) => return Some(incoming),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(error) if classify(&error) == Fault::OneConnection => self.lost(&error),
+                Err(_) => return None,
+            }
+        }
+        None
     }
 
     async fn rest(&mut self) {
@@ -188,7 +207,11 @@ impl Acceptor {
         self.pause = (self.pause * 2).min(PAUSE_MAX);
     }
 
-    fn lost(&self, error: &io::Error) {
+    fn lost(&mut self, error: &io::Error) {
+        self.lost_in_a_row += 1;
+        if self.lost_in_a_row >= LOST_MAX {
+            return self.tire(error);
+        }
         self.ledger.journal.warn(format_args!(
             "accept on {}: lost one caller: {error}",
             self.address
@@ -255,6 +278,16 @@ mod tests {
         let (accepted, counts) = accept_after(vec![Errno::CONNABORTED, Errno::PERM]).await;
         accepted.unwrap();
         assert_eq!(counts.accept_pauses, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fault_that_takes_nobody_off_the_queue_does_not_spin() {
+        let (accepted, counts) = accept_after(vec![Errno::PERM; 10]).await;
+        accepted.unwrap();
+        assert_eq!(
+            counts.accept_pauses, 3,
+            "after eight in a row, each one pauses"
+        );
     }
 
     #[tokio::test]

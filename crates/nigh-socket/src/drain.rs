@@ -35,6 +35,9 @@ impl Drain {
     }
 }
 
+/// Stands for times that no clock can hold.
+const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
 /// Starts a drain; held by the server alone.
 #[derive(Debug)]
 pub(crate) struct Drainer {
@@ -52,7 +55,8 @@ impl Drainer {
         self.deadline.send_if_modified(|deadline| {
             let first = deadline.is_none();
             if first {
-                *deadline = Some(Instant::now() + time);
+                let now = Instant::now();
+                *deadline = Some(now.checked_add(time).unwrap_or_else(|| now + FOR_EVER));
             }
             first
         });
@@ -69,8 +73,14 @@ mod tests {
         assert!(!drain.has_begun());
         let began = Instant::now();
         drainer.begin(Duration::from_secs(1));
-        drainer.begin(Duration::from_secs(9));
+        drainer.begin(Duration::MAX);
         assert!(drain.has_begun());
         assert_eq!(drain.begun().await, began + Duration::from_secs(1));
+    }
+    #[tokio::test]
+    async fn no_time_is_too_long() {
+        let (drainer, mut drain) = Drainer::new();
+        drainer.begin(Duration::MAX);
+        assert!(drain.begun().await > Instant::now());
     }
 }

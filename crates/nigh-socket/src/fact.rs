@@ -42,6 +42,10 @@ pub enum Source {
     PeerGroups,
     /// `SO_PEERSEC`: the label that the security module gave the process.
     PeerSec,
+    /// `SCM_CREDENTIALS`: real uid and gid, and the pid, of the process that sent one message, at that moment.
+    MessageCredentials,
+    /// `SCM_PIDFD` (Linux 6.5): a descriptor of the process that sent one message.
+    MessagePidfd,
 }
 
 /// Why a fact is unknown.
@@ -105,7 +109,11 @@ impl Why {
             Errno::NOPROTOOPT | Errno::OPNOTSUPP => Self::Unsupported,
             Errno::NODATA => Self::NotGiven,
             // Before Linux 6.16, for a peer that was reaped already.
-            Errno::INVAL | Errno::SRCH if source == Source::PeerPidfd => Self::Gone,
+            Errno::INVAL | Errno::SRCH
+                if matches!(source, Source::PeerPidfd | Source::MessagePidfd) =>
+            {
+                Self::Gone
+            }
             errno => Self::Failed {
                 errno: errno.raw_os_error(),
             },
@@ -130,6 +138,8 @@ impl fmt::Display for Source {
             Self::PeerPidfd => "SO_PEERPIDFD",
             Self::PeerGroups => "SO_PEERGROUPS",
             Self::PeerSec => "SO_PEERSEC",
+            Self::MessageCredentials => "SCM_CREDENTIALS",
+            Self::MessagePidfd => "SCM_PIDFD",
         })
     }
 }

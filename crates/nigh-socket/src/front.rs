@@ -1,7 +1,7 @@
 //! The one front of a server: every listener and protocol shares its accepting, admission, quota and drain.
 //!
 //! ```text
-//! Listener ─► Incoming ─quota─► ─policy─► Connection ─► Protocol::serve
+//! Listener ─► Incoming ─policy─► ─quota─► Connection ─► Protocol::serve
 //!                          └──────┴─────► Refused ────► Protocol::refuse (bounded in time, bytes, number)
 //! ```
 
@@ -10,7 +10,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -20,10 +19,10 @@ use crate::counters::Counters;
 use crate::drain::{Drain, Drainer};
 use crate::incoming::{Connection, Incoming, Refusal, Refused};
 use crate::journal::Journal;
-use crate::limits::Limits;
-use crate::listener::Listener;
+use crate::limits::{Limits, descriptors_max};
+use crate::listener::{Listener, SocketKind};
 use crate::policy::Policy;
-use crate::quota::QuotaExceeded;
+use crate::quota::{Quota, QuotaExceeded};
 
 /// What a [`Protocol`] does with one connection, to its end.
 pub type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -32,6 +31,11 @@ pub type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
 ///
 /// Neither method may fail: what goes wrong on one connection ends there and is logged there.
 pub trait Protocol: Send + Sync + std::fmt::Debug + 'static {
+    /// Which kind of listener it speaks on, and so what the [`Transport`](crate::Transport) of its connections is.
+    fn kind(&self) -> SocketKind {
+        SocketKind::Stream
+    }
+
     /// Serves an admitted caller until it leaves, or until its calls have ended after the drain began.
     fn serve(&self, connection: Connection) -> Serving;
 
@@ -54,6 +58,22 @@ pub enum FrontError {
     /// No listener was given, so nobody could ever call.
     #[error("serve: no listener was given")]
     NoListener,
+    /// The protocol speaks on another kind of socket.
+    #[error("serve on {address}: a protocol for {protocol} sockets, on a {listener} socket")]
+    Kind {
+        /// The listener's address as published.
+        address: Address,
+        /// What the listener is.
+        listener: SocketKind,
+        /// What the protocol needs.
+        protocol: SocketKind,
+    },
+    /// Datagram sockets have no connections to accept.
+    #[error("serve on {address}: a datagram socket has no connections")]
+    NoConnections {
+        /// The socket's address as published.
+        address: Address,
+    },
     /// A listener could not be watched for callers.
     #[error("serve on {address}: cannot watch the listener")]
     Watch {
@@ -79,15 +99,22 @@ pub struct Drained {
 pub struct Front {
     doors: Vec<Door>,
     hall: Hall,
-    drainer: Drainer,
 }
+
+/// Callers accepted in a row before other tasks get their turn.
+const ACCEPTED_IN_A_ROW: u32 = 16;
+
+/// Callers answered that had queued before a drain: Linux's largest backlog. Whoever comes after them
+/// came after the drain began.
+const BACKLOG_MAX: u32 = 4097;
 
 /// What all doors share.
 #[derive(Debug, Clone)]
 struct Hall {
     limits: Arc<Limits>,
     ledger: Ledger,
-    refusals: Arc<Semaphore>,
+    refusals: Arc<Quota>,
+    drainer: Arc<Drainer>,
     drain: Drain,
 }
 
@@ -95,21 +122,24 @@ impl Front {
     /// A front without listeners, that counts into `counters`.
     #[must_use]
     pub fn new(limits: Limits, counters: Arc<Counters>) -> Self {
+        let limits = limits.within(descriptors_max());
         let (drainer, drain) = Drainer::new();
         let hall = Hall {
             ledger: Ledger::new(&limits, counters),
-            refusals: Arc::new(Semaphore::new(limits.refusals_max)),
+            // A quarter for each: one silent caller must not keep the others from being told.
+            refusals: Quota::of(limits.refusals_max, limits.refusals_max.div_ceil(4)),
             limits: Arc::new(limits),
+            drainer: Arc::new(drainer),
             drain,
         };
         Self {
             doors: Vec::new(),
             hall,
-            drainer,
         }
     }
 
-    /// Admits callers of `listener` by `policy` and lets `protocol` serve them.
+    /// Admits callers of `listener` by `policy` and lets `protocol` serve them. Their kinds must agree: [`run`](Self::run)
+    /// says so otherwise.
     pub fn listen(&mut self, listener: Listener, policy: Policy, protocol: Arc<dyn Protocol>) {
         self.doors.push(Door {
             listener: Arc::new(listener),
@@ -150,13 +180,12 @@ impl Front {
     /// # Cancel safety
     /// Dropping the future closes every listener and connection at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Drained, FrontError> {
-        let Self {
-            doors,
-            hall,
-            drainer,
-        } = self;
+        let Self { doors, hall } = self;
         if doors.is_empty() {
             return Err(FrontError::NoListener);
+        }
+        for door in &doors {
+            door.check()?;
         }
         let mut open = JoinSet::new();
         for door in doors {
@@ -173,7 +202,7 @@ impl Front {
             () = shutdown => {}
             Some(ended) = open.join_next() => note(ended, &mut total, &mut failure),
         }
-        drainer.begin(hall.limits.drain_time);
+        hall.drainer.begin(hall.limits.drain_time);
         while let Some(ended) = open.join_next().await {
             note(ended, &mut total, &mut failure);
         }
@@ -201,59 +230,107 @@ fn note(
 }
 
 impl Door {
+    /// A caller never reaches a protocol that could not speak with it.
+    fn check(&self) -> Result<(), FrontError> {
+        let address = || self.listener.address().clone();
+        let (listener, protocol) = (self.listener.kind(), self.protocol.kind());
+        if listener == SocketKind::Datagram {
+            return Err(FrontError::NoConnections { address: address() });
+        }
+        if listener != protocol {
+            return Err(FrontError::Kind {
+                address: address(),
+                listener,
+                protocol,
+            });
+        }
+        Ok(())
+    }
+
     async fn keep(self, mut acceptor: Acceptor, mut hall: Hall) -> DoorEnd {
         let mut guests = JoinSet::new();
         let mut drain = hall.drain.clone();
-        let outcome = loop {
+        let mut in_a_row = 0;
+        let broken = loop {
             tokio::select! {
                 biased;
-                deadline = drain.begun() => break Ok(deadline),
+                _ = drain.begun() => break None,
                 Some(ended) = guests.join_next(), if !guests.is_empty() => hall.farewell(ended),
                 incoming = acceptor.accept() => match incoming {
                     Ok(incoming) => self.receive(incoming, &hall, &mut guests),
-                    Err(error) => break Err(error),
+                    Err(error) => break Some(error),
                 },
             }
-        };
-        let deadline = match outcome {
-            Ok(deadline) => deadline,
-            Err(error) => {
-                tracing::error!("{error}: {}", error.source);
-                return Err(error);
+            in_a_row += 1;
+            if in_a_row == ACCEPTED_IN_A_ROW {
+                in_a_row = 0;
+                tokio::task::yield_now().await;
             }
         };
-        self.close(&mut acceptor, &hall, &mut guests);
+        if let Some(error) = &broken {
+            tracing::error!("{error}: {}", error.source);
+            // Those who were admitted keep their calls; everybody else is drained with them.
+            hall.drainer.begin(hall.limits.drain_time);
+        }
+        let deadline = drain.begun().await;
+        if broken.is_none() {
+            self.close(&mut acceptor, &hall, &mut guests, deadline)
+                .await;
+        }
         drop(acceptor);
         drop(self);
-        Ok(Drained {
-            cut_off: hall.see_off(guests, deadline).await,
-        })
+        let cut_off = hall.see_off(guests, deadline).await;
+        broken.map_or(Ok(Drained { cut_off }), Err)
     }
 
     /// Removes the name first, so that new callers look elsewhere, then answers those who came before.
-    fn close(&self, acceptor: &mut Acceptor, hall: &Hall, guests: &mut JoinSet<()>) {
-        if let Err(error) = self.listener.unpublish() {
-            tracing::warn!("{error}");
+    ///
+    /// The queue of an inherited listener is left alone: it belongs to whoever holds the listener too.
+    async fn close(
+        &self,
+        acceptor: &mut Acceptor,
+        hall: &Hall,
+        guests: &mut JoinSet<()>,
+        deadline: Instant,
+    ) {
+        let listener = Arc::clone(&self.listener);
+        // It may wait for the lock beside the name.
+        match tokio::task::spawn_blocking(move || listener.unpublish()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("{error}"),
+            Err(error) => tracing::error!("the name was not given back: {error}"),
         }
-        while let Some(incoming) = acceptor.accept_waiting() {
+        if self.listener.is_inherited() {
+            return;
+        }
+        for accepted in 1..=BACKLOG_MAX {
+            let Some(incoming) = acceptor.accept_waiting() else {
+                break;
+            };
             self.turn_away(incoming.refuse(Refusal::Draining), hall, guests);
+            if accepted % ACCEPTED_IN_A_ROW == 0 {
+                tokio::task::yield_now().await;
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
         }
     }
 
     fn receive(&self, incoming: Incoming, hall: &Hall, guests: &mut JoinSet<()>) {
-        let ticket = match hall.ledger.quota.take(incoming.peer()) {
-            Ok(ticket) => ticket,
-            Err(exceeded) => {
-                return self.turn_away(incoming.refuse(Refusal::Quota(exceeded)), hall, guests);
-            }
+        let connection = match incoming.admit(&self.policy) {
+            Ok(connection) => connection,
+            Err(refused) => return self.turn_away(*refused, hall, guests),
         };
-        match incoming.admit(&self.policy) {
-            Ok(connection) => {
+        match hall.ledger.quota.take(connection.peer()) {
+            Ok(ticket) => {
                 hall.ledger.counters.connections_admitted();
                 let connection = connection.under(hall.drain.clone(), ticket);
                 guests.spawn(self.protocol.serve(connection));
             }
-            Err(refused) => self.turn_away(*refused, hall, guests),
+            Err(exceeded) => {
+                self.turn_away(connection.refuse(Refusal::Quota(exceeded)), hall, guests);
+            }
         }
     }
 
@@ -270,7 +347,7 @@ impl Door {
             "refused a connection on {} from {}: {}",
             refused.listener, refused.peer, refused.refusal
         ));
-        let Ok(place) = Arc::clone(&hall.refusals).try_acquire_owned() else {
+        let Ok(place) = hall.refusals.take(&refused.peer) else {
             counters.refusals_untold();
             return;
         };

@@ -3,44 +3,109 @@
 //! The pipeline is the type system: without a policy's consent there is no `Connection`.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::address::Address;
 use crate::drain::Drain;
+use crate::listener::{Listener, SocketKind};
 use crate::peer::{LocalPeer, Peer};
 use crate::policy::{Policy, Verdict};
 use crate::quota::{QuotaExceeded, Ticket};
+use crate::seqpacket::UnixSeqpacket;
 use crate::stream::{Stream, UnixStream};
+
+/// What a connection carries: bytes, or packets.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Transport {
+    /// Of a stream listener.
+    Stream(Stream),
+    /// Of a packet listener.
+    Packet(UnixSeqpacket),
+}
+
+impl Transport {
+    /// Which kind of listener it came from.
+    #[must_use]
+    pub fn kind(&self) -> SocketKind {
+        match self {
+            Self::Stream(_) => SocketKind::Stream,
+            Self::Packet(_) => SocketKind::Seqpacket,
+        }
+    }
+
+    /// The stream. A [`Protocol`](crate::Protocol) of that kind gets nothing else from a [`Front`](crate::Front).
+    ///
+    /// # Errors
+    /// The other kind, back.
+    pub fn into_stream(self) -> Result<Stream, Self> {
+        match self {
+            Self::Stream(stream) => Ok(stream),
+            other @ Self::Packet(_) => Err(other),
+        }
+    }
+
+    /// The packets. A [`Protocol`](crate::Protocol) of that kind gets nothing else from a [`Front`](crate::Front).
+    ///
+    /// # Errors
+    /// The other kind, back.
+    pub fn into_packet(self) -> Result<UnixSeqpacket, Self> {
+        match self {
+            Self::Packet(packets) => Ok(packets),
+            other @ Self::Stream(_) => Err(other),
+        }
+    }
+}
+
+impl AsFd for Transport {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Stream(stream) => stream.as_fd(),
+            Self::Packet(packets) => packets.as_fd(),
+        }
+    }
+}
 
 /// An accepted socket with the kernel's facts about its peer; nothing has been read from it.
 #[derive(Debug)]
 pub struct Incoming {
-    stream: Stream,
+    transport: Transport,
     peer: Peer,
     listener: Arc<Address>,
 }
 
 impl Incoming {
-    pub(crate) fn new(socket: OwnedFd, local: bool, listener: Arc<Address>) -> io::Result<Self> {
-        let (stream, peer) = if local {
+    pub(crate) fn new(
+        socket: OwnedFd,
+        listener: &Listener,
+        address: Arc<Address>,
+    ) -> io::Result<Self> {
+        let (transport, peer) = if listener.is_local() {
             let peer = Peer::Local(LocalPeer::of(&socket)?);
-            (Stream::Unix(UnixStream::new(socket)?), peer)
+            let transport = match listener.kind() {
+                SocketKind::Seqpacket => Transport::Packet(UnixSeqpacket::from_checked(socket)?),
+                // Datagram sockets have nothing to accept.
+                SocketKind::Stream | SocketKind::Datagram => {
+                    Transport::Stream(Stream::Unix(UnixStream::new(socket)?))
+                }
+            };
+            (transport, peer)
         } else {
             let socket = TcpStream::from(socket);
             // Small messages back and forth: waiting to fill a segment only adds delay.
             socket.set_nodelay(true)?;
-            let address: SocketAddr = socket.peer_addr()?;
-            (
-                Stream::Tcp(tokio::net::TcpStream::from_std(socket)?),
-                Peer::remote(address),
-            )
+            // A host that vanished says nothing: the kernel has to ask.
+            rustix::net::sockopt::set_socket_keepalive(&socket, true)?;
+            let peer = Peer::remote(socket.peer_addr()?);
+            let stream = tokio::net::TcpStream::from_std(socket)?;
+            (Transport::Stream(Stream::Tcp(stream)), peer)
         };
         Ok(Self {
-            stream,
+            transport,
             peer,
-            listener,
+            listener: address,
         })
     }
 
@@ -58,12 +123,12 @@ impl Incoming {
         let verdict = policy.evaluate(&self.peer);
         if verdict.admits() {
             let Self {
-                stream,
+                transport,
                 peer,
                 listener,
             } = self;
             Ok(Connection {
-                stream,
+                transport,
                 peer,
                 listener,
                 drain: None,
@@ -76,12 +141,12 @@ impl Incoming {
 
     pub(crate) fn refuse(self, refusal: Refusal) -> Refused {
         let Self {
-            stream,
+            transport,
             peer,
             listener,
         } = self;
         Refused {
-            stream,
+            transport,
             peer,
             listener,
             refusal,
@@ -89,10 +154,10 @@ impl Incoming {
     }
 }
 
-/// An admitted caller: its stream and who it is.
+/// An admitted caller: what it is connected by, and who it is.
 #[derive(Debug)]
 pub struct Connection {
-    stream: Stream,
+    transport: Transport,
     peer: Peer,
     listener: Arc<Address>,
     drain: Option<Drain>,
@@ -100,6 +165,16 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Takes the admission back, before anything was read or sent.
+    pub(crate) fn refuse(self, refusal: Refusal) -> Refused {
+        Refused {
+            transport: self.transport,
+            peer: self.peer,
+            listener: self.listener,
+            refusal,
+        }
+    }
+
     pub(crate) fn under(mut self, drain: Drain, ticket: Ticket) -> Self {
         self.drain = Some(drain);
         self.ticket = Some(ticket);
@@ -118,15 +193,15 @@ impl Connection {
         &self.listener
     }
 
-    /// The bytes, and what goes with them. Keep the [`Hold`] for as long as the stream lives: it is
-    /// the connection's share of the server's quota.
+    /// The bytes or packets, and what goes with them. Keep the [`Hold`] for as long as the transport lives:
+    /// it is the connection's share of the server's quota.
     #[must_use]
-    pub fn into_parts(self) -> (Stream, Peer, Arc<Address>, Hold) {
+    pub fn into_parts(self) -> (Transport, Peer, Arc<Address>, Hold) {
         let hold = Hold {
             drain: self.drain,
             _ticket: self.ticket,
         };
-        (self.stream, self.peer, self.listener, hold)
+        (self.transport, self.peer, self.listener, hold)
     }
 }
 
@@ -154,8 +229,8 @@ impl Hold {
 /// A caller that was not admitted: it may be told so, and no more.
 #[derive(Debug)]
 pub struct Refused {
-    /// The caller's stream, from which nothing has been read.
-    pub stream: Stream,
+    /// What the caller is connected by; nothing has been read from it.
+    pub transport: Transport,
     /// Who was refused.
     pub peer: Peer,
     /// The listener's address as published.

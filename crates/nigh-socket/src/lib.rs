@@ -10,24 +10,34 @@
 
 mod accept;
 mod address;
+pub mod blocking;
+mod buffer;
 mod cgroup;
+mod cmsg;
 mod connect;
 mod counters;
+mod datagram;
 mod drain;
 mod fact;
+pub mod fdcheck;
 mod front;
 mod guard;
 mod incoming;
 mod inherit;
 pub mod introspect;
 mod journal;
+mod kinds;
 mod limits;
 mod listener;
+mod memory;
+mod message;
 mod peer;
 mod policy;
 mod process;
 mod publish;
 mod quota;
+mod registered;
+mod seqpacket;
 mod stream;
 mod sys;
 mod users;
@@ -40,20 +50,24 @@ pub use address::{
 pub use cgroup::Unit;
 pub use connect::{
     Cause, ConnectError, ConnectFault, ConnectOperation, ConnectOptions, RefusedServer, connect,
-    connect_fd,
+    connect_fd, connect_packet,
 };
 pub use counters::{Counters, Counts};
+pub use datagram::UnixDatagram;
 pub use drain::Drain;
 pub use fact::{Fact, Source, Why};
 pub use front::{Drained, Front, FrontError, Protocol, Serving};
 pub use guard::Guard;
-pub use incoming::{Connection, Hold, Incoming, Refusal, Refused};
+pub use incoming::{Connection, Hold, Incoming, Refusal, Refused, Transport};
 pub use inherit::{FoundKind, InheritedError};
 pub use journal::Journal;
+pub use kinds::{ByteStream, MessageSocket};
 pub use limits::Limits;
 pub use listener::{
     BindError, BindFault, Existing, Listener, ListenerOptions, Operation, SocketKind,
 };
+pub use memory::{Mapping, MemoryFile, SealedFile};
+pub use message::{Blame, Chunk, Datagram, Packet, Received, RecvError, SendError, Sender};
 pub use peer::{LocalPeer, Peer, RemotePeer, TlsPeer};
 pub use policy::{
     POLICY_BYTES_MAX, POLICY_DEPTH_MAX, Policy, PolicyError, PolicyFault, Truth, Verdict,
@@ -63,5 +77,6 @@ pub use publish::entry::FileKind;
 pub use publish::lock::LockError;
 pub use publish::{UnpublishError, UnpublishFault};
 pub use quota::QuotaExceeded;
+pub use seqpacket::UnixSeqpacket;
 pub use stream::{Stream, UnixStream};
 pub use users::{UserError, gid_of, group_name, uid_of, user_name};

@@ -74,9 +74,13 @@ pub(crate) struct Quota {
 
 impl Quota {
     pub(crate) fn new(limits: &Limits) -> Arc<Self> {
+        Self::of(limits.connections_max, limits.connections_per_uid_max)
+    }
+
+    pub(crate) fn of(total_max: usize, holder_max: usize) -> Arc<Self> {
         Arc::new(Self {
-            total_max: limits.connections_max,
-            holder_max: limits.connections_per_uid_max,
+            total_max,
+            holder_max,
             held: Mutex::default(),
             returned: Notify::new(),
         })

@@ -256,11 +256,18 @@ impl Program {
             .expect("the running test binary")
             .permissions()
             .mode();
-        // A link costs nothing; across file systems, or when others may not run the file, it has to be a copy.
+        // A link costs nothing; across file systems, or when others may not run the file, it has to be a copy. Another
+        // process makes it: a descriptor of ours that writes it could be inherited by a child that is just being
+        // started by another test, and the kernel runs nothing that is open for writing.
         if mode & 0o005 != 0o005 || fs::hard_link(&current, &path).is_err() {
-            fs::copy(&current, &path).expect("a copy of the test binary");
-            fs::set_permissions(&path, Permissions::from_mode(0o755))
-                .expect("the mode of our copy");
+            let copied = Command::new("install")
+                .arg("--mode=0755")
+                .args([&current, &path])
+                .status();
+            assert!(
+                copied.expect("install(1) starts").success(),
+                "a copy of the test binary"
+            );
         }
         Self {
             _directory: directory,

@@ -23,6 +23,6 @@ pub use limits::{Http1Limits, Http2Limits, Limits};
 pub use nigh_socket::{
     Address, Counters, Counts, Drained, Existing, Listener, LocalPeer, Peer, Policy,
 };
-pub use peer::{RequestExt, ResponseExt};
+pub use peer::{Arrival, RequestExt, ResponseExt};
 pub use server::{Server, ServerError};
 pub use tls::{ClientTls, ServerTls, TlsError};

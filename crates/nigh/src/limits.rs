@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+/// How often a silent peer over TCP is asked for a sign of life, and how long that may take, unless
+/// said otherwise: on both sides.
+pub(crate) const KEEPALIVE_REMOTE: Duration = Duration::from_secs(30);
+pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// What a [`Server`](crate::Server) allows each connection and call.
 ///
 /// Start from `Limits::default()` and assign the fields that should differ. The size of one message
@@ -37,9 +42,11 @@ pub struct Http2Limits {
     /// Calls that the caller cancelled before the server looked at them; above it the connection is
     /// ended as a reset flood. Default 1024: a client that cancels 256 running calls at once is not one.
     pub pending_resets_max: usize,
-    /// How often to ask a silent peer for a sign of life. Default never: the kernel reports the death
-    /// of a local process at once.
+    /// How often to ask a silent peer on this machine for a sign of life. Default never: the kernel
+    /// reports the death of a local process at once.
     pub keepalive: Option<Duration>,
+    /// The same for a peer over TCP, whose machine can vanish without a word. Default 30 s.
+    pub keepalive_remote: Option<Duration>,
     /// How long to wait for that sign. Default 20 s.
     pub keepalive_timeout: Duration,
 }
@@ -55,7 +62,18 @@ impl Default for Http2Limits {
             send_buffer_bytes_max: 1024 * 1024,
             pending_resets_max: 1024,
             keepalive: None,
-            keepalive_timeout: Duration::from_secs(20),
+            keepalive_remote: Some(KEEPALIVE_REMOTE),
+            keepalive_timeout: KEEPALIVE_TIMEOUT,
+        }
+    }
+}
+
+impl Http2Limits {
+    /// How often to ask a peer that is, or is not, on this machine.
+    pub(crate) fn keepalive_for(&self, is_local: bool) -> Option<Duration> {
+        match is_local {
+            true => self.keepalive,
+            false => self.keepalive_remote,
         }
     }
 }

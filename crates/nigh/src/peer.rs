@@ -1,6 +1,18 @@
-//! How a handler learns who called: `request.peer()`.
+//! How a handler learns who called, and how the call arrived: `request.peer()`, `request.arrival()`.
 
-use nigh_socket::Peer;
+use std::sync::Arc;
+
+use nigh_socket::{Address, Peer};
+
+/// The way a call came in. For display and audit; what matters for authorisation is the peer.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Arrival {
+    /// The listener's address as published.
+    pub listener: Arc<Address>,
+    /// The wire that carried the call: `http/2` or `http/1.1`.
+    pub wire: &'static str,
+}
 
 /// What a call's request knows about its caller.
 pub trait RequestExt {
@@ -13,16 +25,22 @@ pub trait RequestExt {
     /// When the request did not come through a [`Server`](crate::Server), which always sets it. A
     /// unit test that calls a handler by hand inserts a `Peer` into the request's extensions.
     fn peer(&self) -> &Peer;
+
+    /// Which listener and wire the call came in by.
+    ///
+    /// # Panics
+    /// As [`peer`](Self::peer).
+    fn arrival(&self) -> &Arrival;
 }
 
 #[expect(
     clippy::panic,
     reason = "an absent identity must not pass as one, and nigh always sets it"
 )]
-fn of(extensions: &http::Extensions) -> &Peer {
+fn of<T: Clone + Send + Sync + 'static>(extensions: &http::Extensions) -> &T {
     match extensions.get() {
-        Some(peer) => peer,
-        None => panic!("request.peer(): this request did not come through a nigh::Server"),
+        Some(known) => known,
+        None => panic!("this request did not come through a nigh::Server"),
     }
 }
 
@@ -30,10 +48,18 @@ impl<T> RequestExt for tonic::Request<T> {
     fn peer(&self) -> &Peer {
         of(self.extensions())
     }
+
+    fn arrival(&self) -> &Arrival {
+        of(self.extensions())
+    }
 }
 
 impl<T> RequestExt for http::Request<T> {
     fn peer(&self) -> &Peer {
+        of(self.extensions())
+    }
+
+    fn arrival(&self) -> &Arrival {
         of(self.extensions())
     }
 }

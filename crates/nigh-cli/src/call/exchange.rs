@@ -20,6 +20,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{CancellationHandle, Code, Request, Status, Streaming};
 
 use super::codec::DynamicCodec;
+use super::reply::ReplyError;
 use super::request::{Count, Input, RequestError, Requests};
 use super::{Caller, ready};
 
@@ -47,13 +48,25 @@ pub trait Sink {
     ///
     /// # Errors
     /// They cannot be shown; ends the call.
-    fn headers(&mut self, metadata: &MetadataMap) -> io::Result<()>;
+    fn headers(&mut self, metadata: &MetadataMap) -> Result<(), ShowError>;
 
     /// One reply.
     ///
     /// # Errors
     /// It cannot be shown; ends the call.
-    fn message(&mut self, message: &DynamicMessage) -> io::Result<()>;
+    fn message(&mut self, message: &DynamicMessage) -> Result<(), ShowError>;
+}
+
+/// Why something that came cannot be shown.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShowError {
+    /// The output is gone or full.
+    #[error("cannot write the output")]
+    Write(#[from] io::Error),
+    /// A reply cannot be put into words.
+    #[error(transparent)]
+    Reply(#[from] ReplyError),
 }
 
 /// How a call ended.
@@ -80,9 +93,9 @@ pub enum ExchangeError {
     /// A request cannot be read.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// A reply cannot be shown.
-    #[error("cannot write the reply")]
-    Output(#[source] io::Error),
+    /// What came cannot be shown.
+    #[error(transparent)]
+    Show(#[from] ShowError),
 }
 
 /// What a call has seen so far; outlives the call if the deadline cuts it short.
@@ -183,12 +196,12 @@ impl Exchange {
         };
         progress.first = Some(start.elapsed());
         let (metadata, mut replies, _) = reply.into_parts();
-        sink.headers(&metadata).map_err(ExchangeError::Output)?;
+        sink.headers(&metadata)?;
         loop {
             match replies.message().await {
                 Ok(Some(message)) => {
                     progress.received += 1;
-                    sink.message(&message).map_err(ExchangeError::Output)?;
+                    sink.message(&message)?;
                 }
                 Ok(None) => break,
                 Err(status) => return Ok(split(status)),
@@ -276,6 +289,10 @@ impl Stream for Outgoing {
     type Item = DynamicMessage;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<DynamicMessage>> {
+        if self.report.is_none() {
+            // Reported. Asked again before the reset, the queue would end, and the server would take the call as whole.
+            return Poll::Pending;
+        }
         let next = match (self.ready.take(), &mut self.queue) {
             (Some(message), _) => Some(Ok(message)),
             (None, None) => None,
@@ -296,5 +313,39 @@ impl Stream for Outgoing {
                 Poll::Pending
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_reflect::DescriptorPool;
+    use tokio_stream::StreamExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn requests_do_not_end_after_one_that_does_not_fit() {
+        let duration = "google.protobuf.Duration";
+        let descriptor = DescriptorPool::global()
+            .get_message_by_name(duration)
+            .unwrap();
+        let (report, failed) = oneshot::channel();
+        let mut requests = Outgoing {
+            ready: None,
+            queue: Some(Requests::start(&Input::Argument("\"1s\" 1".into()), descriptor).unwrap()),
+            report: Some(report),
+            sent: Arc::default(),
+        };
+        assert!(requests.next().await.is_some());
+        tokio::select! {
+            biased;
+            Ok(_) = failed => {}
+            _ = requests.next() => panic!("nothing follows"),
+        }
+        let queue = requests.queue.as_mut().unwrap();
+        assert!(queue.next().await.is_none(), "the reader has ended");
+        let mut nobody = Context::from_waker(std::task::Waker::noop());
+        let again = Pin::new(&mut requests).poll_next(&mut nobody);
+        assert!(again.is_pending());
     }
 }

@@ -7,11 +7,12 @@ mod codec;
 pub mod exchange;
 pub mod metadata;
 mod near;
+pub mod reply;
 pub mod request;
 pub mod schema;
 pub(crate) mod status;
 
-pub use exchange::{Exchange, Outcome, Sink};
+pub use exchange::{Exchange, Outcome, ShowError, Sink};
 
 use tonic::body::Body;
 use tonic::client::GrpcService;

@@ -3,14 +3,15 @@
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use prost_reflect::{DynamicMessage, SerializeOptions, ServiceDescriptor};
-use serde_json::{Serializer, Value, json};
+use prost_reflect::{DynamicMessage, ServiceDescriptor};
+use serde_json::{Value, json};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
+use crate::call::reply::{self, Form};
 use crate::call::schema::{self, Found, SchemaError};
 use crate::call::status::code_name;
-use crate::call::{Caller, Exchange, Outcome, Sink, metadata};
+use crate::call::{Caller, Exchange, Outcome, ShowError, Sink, metadata};
 use crate::cli::CallArgs;
 use crate::connect;
 use crate::duration;
@@ -238,31 +239,29 @@ impl<'a> Show<'a> {
 }
 
 impl Sink for Show<'_> {
-    fn headers(&mut self, metadata: &MetadataMap) -> io::Result<()> {
+    fn headers(&mut self, metadata: &MetadataMap) -> Result<(), ShowError> {
         for (name, value) in metadata::pairs(metadata) {
             self.note(&format!("< {name}: {value}"));
         }
-        self.begin(metadata)
+        Ok(self.begin(metadata)?)
     }
 
-    fn message(&mut self, message: &DynamicMessage) -> io::Result<()> {
-        let options = SerializeOptions::new().skip_default_fields(!self.args.defaults);
-        let mut text = Vec::new();
-        if self.stdout.is_terminal() && !self.args.json {
-            let mut serializer = Serializer::pretty(&mut text);
-            message.serialize_with_options(&mut serializer, &options)?;
-        } else {
-            let mut serializer = Serializer::new(&mut text);
-            message.serialize_with_options(&mut serializer, &options)?;
+    fn message(&mut self, message: &DynamicMessage) -> Result<(), ShowError> {
+        let form = Form {
+            defaults: self.args.defaults,
+            pretty: self.stdout.is_terminal() && !self.args.json,
+        };
+        let mut text = reply::to_json(message, form)?;
+        if self.stdout.is_terminal() {
+            text = output::visible_json(&text);
         }
-        let text = String::from_utf8_lossy(&text);
         let text = match (self.args.json, self.replies) {
             (false, _) => format!("{text}\n"),
-            (true, 0) => text.into_owned(),
+            (true, 0) => text,
             (true, _) => format!(",{text}"),
         };
         self.replies += 1;
-        output::print(&text)
+        Ok(output::print(&text)?)
     }
 }
 

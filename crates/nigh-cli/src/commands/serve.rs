@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use nigh::{Address, Existing, Listener, Server};
+use nigh::{Address, Existing, Listener, Policy, Server};
 use nigh_socket::{Listen, Role};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -42,6 +42,7 @@ pub(crate) async fn run(args: ServeArgs, when: When) -> Result<(), Failure> {
         announce(listener.address(), args.json, when)?;
         server = server.listen(listener);
     }
+    advise(&args, when);
     let drained = async {
         tokio::select! {
             // An error means that the sender is gone, and with it the runtime.
@@ -93,6 +94,19 @@ fn bind(listen: &Listen, args: &ServeArgs) -> Result<Listener, Failure> {
         options = options.group(group);
     }
     Ok(options.bind(listen.address.clone())?)
+}
+
+/// A policy that lets others in does not open the socket file to them.
+fn advise(args: &ServeArgs, when: When) {
+    let mut addresses = args.addresses.iter().map(|listen| &listen.address);
+    let has_file = addresses.any(|address| matches!(address, Address::Path(_)));
+    let own = args.allow == Policy::same_user() || args.allow == Policy::none();
+    if has_file && args.mode.is_none() && !own {
+        output::note(
+            when,
+            "note: only this user can open the socket file; --mode opens it to those whom --allow admits",
+        );
+    }
 }
 
 fn announce(address: &Address, as_json: bool, when: When) -> io::Result<()> {

@@ -181,9 +181,15 @@ async fn who(extensions: &Extensions) -> Result<WhoAmIReply, Status> {
     let Some(peer) = extensions.get::<Peer>().cloned() else {
         return Ok(WhoAmIReply::default());
     };
-    tokio::task::spawn_blocking(move || caller::describe(&peer))
+    let described = tokio::task::spawn_blocking(move || caller::describe(&peer));
+    let mut reply = described
         .await
-        .map_err(|_| Status::internal("the caller could not be described"))
+        .map_err(|_| Status::internal("the caller could not be described"))?;
+    if let Some(arrival) = extensions.get::<nigh::Arrival>() {
+        reply.listener = arrival.listener.to_string();
+        reply.wire = arrival.wire.to_owned();
+    }
+    Ok(reply)
 }
 
 /// A failure that the handler itself decided on.

@@ -10,9 +10,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nigh_cli::call::exchange::{ExchangeError, REPLY_BYTES_MAX};
+use nigh_cli::call::reply::{self, Form};
 use nigh_cli::call::request::Input;
 use nigh_cli::call::schema::{self, Found, Origin, SchemaError};
-use nigh_cli::call::{Exchange, Outcome, Sink, metadata};
+use nigh_cli::call::{Exchange, Outcome, ShowError, Sink, metadata};
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -30,13 +31,13 @@ struct Kept {
 }
 
 impl Sink for Kept {
-    fn headers(&mut self, metadata: &MetadataMap) -> io::Result<()> {
+    fn headers(&mut self, metadata: &MetadataMap) -> Result<(), ShowError> {
         self.headers = metadata.clone();
         Ok(())
     }
 
-    fn message(&mut self, message: &DynamicMessage) -> io::Result<()> {
-        let text = serde_json::to_string(message)?;
+    fn message(&mut self, message: &DynamicMessage) -> Result<(), ShowError> {
+        let text = reply::to_json(message, Form::default())?;
         if let Some(told) = &self.told {
             told.send(text.clone()).map_err(io::Error::other)?;
         }

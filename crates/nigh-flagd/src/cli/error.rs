@@ -94,6 +94,12 @@ impl Failure {
         }
     }
 
+    /// Whether the reader of our output went away, which is no news to anybody.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {

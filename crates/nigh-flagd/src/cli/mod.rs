@@ -60,7 +60,9 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            complain(&failure);
+            if !failure.is_silent() {
+                complain(&failure);
+            }
             ExitCode::from(failure.exit_code())
         }
     }

@@ -113,6 +113,21 @@ fn refused(path: &Path) -> Failure {
     }
 }
 
+/// A path that fits, and what must stay open while it is used, if anything.
+pub(crate) fn short_path(path: &Path) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.len() <= SUN_PATH_BYTES_MAX {
+        return Ok((bytes.to_vec(), None));
+    }
+    match shortened(path) {
+        Ok((short, through)) => Ok((short, Some(through))),
+        Err(Failure::NotYet(_)) => Err(io::ErrorKind::NotFound.into()),
+        Err(Failure::Final(ConnectFault::Denied(error))) => Err(error),
+        Err(Failure::Final(ConnectFault::System { source, .. })) => Err(source),
+        Err(Failure::Final(_)) => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
 /// A path that fits, and what it leads through: the directory, or for a very long name the file itself.
 fn shortened(path: &Path) -> Result<(Vec<u8>, OwnedFd), Failure> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;

@@ -18,9 +18,11 @@ use crate::inherit;
 use crate::listener::SocketKind;
 use crate::peer::{LocalPeer, Peer};
 use crate::policy::Policy;
+use crate::seqpacket::UnixSeqpacket;
 use crate::stream::{Stream, UnixStream};
 use crate::sys;
 use attempt::Failure;
+pub(crate) use attempt::short_path;
 use patience::Patience;
 
 /// How to connect. The default: a stream, within 5 seconds, waiting for a server that is not there yet, whoever it is.
@@ -134,6 +136,42 @@ pub async fn connect_fd(
         .map_err(|fault| ConnectError::new(address.clone(), fault))
 }
 
+/// As [`connect_fd`], blocking this thread.
+pub(crate) fn connect_fd_blocking(
+    address: &Address,
+    options: &ConnectOptions,
+) -> Result<(OwnedFd, Peer), ConnectError> {
+    local_to_blocking(address, options)
+        .and_then(|fd| {
+            let peer = local_peer(&fd, options)?;
+            Ok((fd, peer))
+        })
+        .map_err(|fault| ConnectError::new(address.clone(), fault))
+}
+
+/// Connects a packet socket, whatever kind the options name. Otherwise like [`connect`].
+///
+/// # Errors
+/// As for [`connect`]; `tcp:` and `https:` are refused.
+///
+/// # Cancel safety
+/// As for [`connect`].
+pub async fn connect_packet(
+    address: &Address,
+    options: &ConnectOptions,
+) -> Result<(UnixSeqpacket, Peer), ConnectError> {
+    let options = options.clone().kind(SocketKind::Seqpacket);
+    let (fd, peer) = connect_fd(address, &options).await?;
+    let socket =
+        UnixSeqpacket::from_checked(fd).map_err(|error| register_failed(address, error))?;
+    Ok((socket, peer))
+}
+
+/// The connection stands, and nothing can be done with it.
+pub(crate) fn register_failed(address: &Address, error: std::io::Error) -> ConnectError {
+    ConnectError::new(address.clone(), ConnectOperation::Register.failed(error))
+}
+
 async fn stream_to(
     address: &Address,
     options: &ConnectOptions,
@@ -186,24 +224,46 @@ fn taken(number: RawFd, kind: SocketKind) -> Result<(OwnedFd, bool), ConnectFaul
     Ok((fd, found.is_local))
 }
 
+/// Tries once; a failure that may pass is the inner error.
+fn attempt_local(
+    address: &Address,
+    options: &ConnectOptions,
+) -> Result<Result<OwnedFd, Cause>, ConnectFault> {
+    let attempt = match address {
+        Address::Path(path) => attempt::path(path, options.kind),
+        Address::Abstract(name) => attempt::abstract_name(name, options.kind),
+        Address::Fd(number) => match taken(*number, options.kind)? {
+            (fd, true) => Ok(fd),
+            (_, false) => return Err(ConnectFault::NotLocal),
+        },
+        Address::Tcp { .. } | Address::Https { .. } => return Err(ConnectFault::NotLocal),
+        Address::Autobind => return Err(ConnectFault::NotForConnecting),
+    };
+    match attempt {
+        Ok(fd) => Ok(Ok(fd)),
+        Err(Failure::NotYet(cause)) => Ok(Err(cause)),
+        Err(Failure::Final(fault)) => Err(fault),
+    }
+}
+
 async fn local_to(address: &Address, options: &ConnectOptions) -> Result<OwnedFd, ConnectFault> {
     address.check().map_err(ConnectFault::Malformed)?;
     let mut patience = Patience::new(options);
     loop {
-        let attempt = match address {
-            Address::Path(path) => attempt::path(path, options.kind),
-            Address::Abstract(name) => attempt::abstract_name(name, options.kind),
-            Address::Fd(number) => match taken(*number, options.kind)? {
-                (fd, true) => return Ok(fd),
-                (_, false) => return Err(ConnectFault::NotLocal),
-            },
-            Address::Tcp { .. } | Address::Https { .. } => return Err(ConnectFault::NotLocal),
-            Address::Autobind => return Err(ConnectFault::NotForConnecting),
-        };
-        match attempt {
+        match attempt_local(address, options)? {
             Ok(fd) => return Ok(fd),
-            Err(Failure::Final(fault)) => return Err(fault),
-            Err(Failure::NotYet(cause)) => patience.wait_after(cause).await?,
+            Err(cause) => patience.wait_after(cause).await?,
+        }
+    }
+}
+
+fn local_to_blocking(address: &Address, options: &ConnectOptions) -> Result<OwnedFd, ConnectFault> {
+    address.check().map_err(ConnectFault::Malformed)?;
+    let mut patience = Patience::new(options);
+    loop {
+        match attempt_local(address, options)? {
+            Ok(fd) => return Ok(fd),
+            Err(cause) => std::thread::sleep(patience.pause_after(cause)?),
         }
     }
 }

@@ -38,19 +38,28 @@ impl Patience {
         self.deadline
     }
 
-    /// Pauses after a try that failed with `cause`.
+    /// How long to pause after a try that failed with `cause`.
     ///
     /// # Errors
     /// When that was the last try: the time is up, or this cause is not waited for.
-    pub(super) async fn wait_after(&mut self, cause: Cause) -> Result<(), ConnectFault> {
+    pub(super) fn pause_after(&mut self, cause: Cause) -> Result<Duration, ConnectFault> {
         self.tries = self.tries.saturating_add(1);
         let left = self.left();
         let is_waited_for = self.wait || cause == Cause::Busy;
         if left.is_zero() || !is_waited_for {
             return Err(self.given_up(cause));
         }
-        tokio::time::sleep(self.pause.min(left)).await;
+        let pause = self.pause.min(left);
         self.pause = (self.pause * 2).min(PAUSE_MAX);
+        Ok(pause)
+    }
+
+    /// Pauses after a try that failed with `cause`.
+    ///
+    /// # Errors
+    /// As for [`Patience::pause_after`].
+    pub(super) async fn wait_after(&mut self, cause: Cause) -> Result<(), ConnectFault> {
+        tokio::time::sleep(self.pause_after(cause)?).await;
         Ok(())
     }
 

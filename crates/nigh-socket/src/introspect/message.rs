@@ -13,8 +13,10 @@ const NLM_F_REQUEST: u16 = 0x001;
 const NLM_F_DUMP: u16 = 0x300;
 const AF_UNIX: u8 = 1;
 
-/// Name, file, peer, pending clients, queues and uid.
-const SHOW: u32 = 0b101_1111;
+/// Name, file, peer, queues and uid.
+const SHOW: u32 = 0b101_0111;
+/// The clients that wait at a listener.
+const SHOW_ICONS: u32 = 0b1000;
 
 const ATTRIBUTE_NAME: u16 = 0;
 const ATTRIBUTE_VFS: u16 = 1;
@@ -77,17 +79,31 @@ pub enum Malformed {
     },
 }
 
-/// A request for every Unix socket of this network namespace.
-pub(super) fn request(sequence: u32) -> Vec<u8> {
+/// A request for every Unix socket of this network namespace, without those that wait at listeners:
+/// one listener with a long queue would fill a datagram, and then the kernel ends the whole list there.
+pub(super) fn request_all(sequence: u32) -> Vec<u8> {
+    request(sequence, NLM_F_DUMP, [u32::MAX, 0, SHOW, 0, 0])
+}
+
+/// A request for the clients that wait at one listener.
+pub(super) fn request_pending(sequence: u32, inode: u32) -> Vec<u8> {
+    request(
+        sequence,
+        0,
+        [u32::MAX, inode, SHOW_ICONS, u32::MAX, u32::MAX],
+    )
+}
+
+/// `words`: states, inode, what to show, cookie (all ones: any).
+fn request(sequence: u32, flags: u16, words: [u32; 5]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER + 24);
     bytes.extend_from_slice(&40_u32.to_ne_bytes());
     bytes.extend_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    bytes.extend_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+    bytes.extend_from_slice(&(NLM_F_REQUEST | flags).to_ne_bytes());
     bytes.extend_from_slice(&sequence.to_ne_bytes());
     bytes.extend_from_slice(&0_u32.to_ne_bytes());
     bytes.extend_from_slice(&[AF_UNIX, 0, 0, 0]);
-    // All states, any inode, what to show, no cookie.
-    for word in [u32::MAX, 0, SHOW, 0, 0] {
+    for word in words {
         bytes.extend_from_slice(&word.to_ne_bytes());
     }
     bytes
@@ -148,6 +164,11 @@ fn socket(body: &[u8]) -> Result<Diag, Malformed> {
 }
 
 impl Diag {
+    /// Whether clients wait to be accepted: state 10 is `TCP_LISTEN`, whose queue is those clients.
+    pub(super) fn has_queue(&self) -> bool {
+        self.state == 10 && self.receive_queue > 0
+    }
+
     fn take(&mut self, attribute: u16, value: &[u8]) -> Result<(), Malformed> {
         let word = |index: usize| u32_at(value, index * 4).ok_or(Malformed::Short { attribute });
         match attribute {
@@ -317,7 +338,7 @@ mod tests {
 
     #[test]
     fn the_request_has_the_length_it_states() {
-        let bytes = request(SEQUENCE);
+        let bytes = request_all(SEQUENCE);
         assert_eq!(u32_at(&bytes, 0), Some(u32::try_from(bytes.len()).unwrap()));
     }
 

@@ -115,7 +115,8 @@ pub struct SocketInfo {
     pub queued: u32,
     /// Listening: most clients that may wait. Else bytes of memory that its unread messages hold at the peer.
     pub queue_max: u32,
-    /// Inodes of the clients that wait to be accepted.
+    /// Inodes of the clients that wait to be accepted; fewer than `queued` when the queue is longer than the kernel
+    /// lists (some hundred), or when some are gone already.
     pub pending: Vec<u32>,
 }
 

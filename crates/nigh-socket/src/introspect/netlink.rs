@@ -1,6 +1,8 @@
 //! Asks the kernel for its Unix sockets over netlink; needs no privilege and sees this network namespace.
 
+use std::collections::HashSet;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -23,50 +25,111 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Only our own socket gets our replies, so any number will do.
 const SEQUENCE: u32 = 1;
 
-/// Every Unix socket of this network namespace.
-pub(super) fn sockets() -> Result<Vec<Diag>, IntrospectError> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::NETLINK,
-        SocketType::DGRAM,
-        SocketFlags::CLOEXEC,
-        Some(SOCK_DIAG),
-    )
-    .map_err(failed("open a sock_diag socket"))?;
-    set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))
-        .map_err(failed("set up a sock_diag socket"))?;
-    let kernel = SocketAddrNetlink::new(0, 0);
-    let request = message::request(SEQUENCE);
-    rustix::net::sendto(&socket, &request, SendFlags::empty(), &kernel)
-        .map_err(failed("ask for the Unix sockets"))?;
+/// Lists are compared until one brings nothing new, but no more than this many are asked for.
+const LISTS_MAX: usize = 4;
 
-    let mut found = Vec::new();
-    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
-    loop {
-        let received = rustix::net::recvfrom(&socket, buffer.as_mut_slice(), RecvFlags::TRUNC);
-        let (held, length, sender) = match received {
-            Err(Errno::INTR) => continue,
-            received => received.map_err(failed("read the list of Unix sockets"))?,
-        };
-        let from = sender.and_then(|sender| SocketAddrNetlink::try_from(sender).ok());
-        if from.is_none_or(|from| from.pid() != 0) {
-            continue;
+/// Every Unix socket of this network namespace.
+///
+/// Trap: the kernel makes the list in pieces, and a socket can slip through between two when others are closed
+/// meanwhile; so it is asked again until nothing new appears.
+pub(super) fn sockets() -> Result<Vec<Diag>, IntrospectError> {
+    let kernel = Kernel::open()?;
+    let mut found = kernel.list()?;
+    let mut known: HashSet<u32> = found.iter().map(|socket| socket.inode).collect();
+    for _ in 1..LISTS_MAX {
+        let before = found.len();
+        found.extend(
+            kernel
+                .list()?
+                .into_iter()
+                .filter(|socket| known.insert(socket.inode)),
+        );
+        if found.len() == before {
+            break;
         }
-        if length > held {
-            return Err(IntrospectError::Truncated { length });
+    }
+    for listener in found.iter_mut().filter(|socket| socket.has_queue()) {
+        listener.pending = kernel.pending(listener.inode)?;
+    }
+    Ok(found)
+}
+
+/// A sock_diag socket.
+struct Kernel {
+    socket: OwnedFd,
+}
+
+impl Kernel {
+    fn open() -> Result<Self, IntrospectError> {
+        let socket = rustix::net::socket_with(
+            AddressFamily::NETLINK,
+            SocketType::DGRAM,
+            SocketFlags::CLOEXEC,
+            Some(SOCK_DIAG),
+        )
+        .map_err(failed("open a sock_diag socket"))?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))
+            .map_err(failed("set up a sock_diag socket"))?;
+        Ok(Self { socket })
+    }
+
+    fn ask(&self, request: &[u8]) -> Result<(), IntrospectError> {
+        let kernel = SocketAddrNetlink::new(0, 0);
+        rustix::net::sendto(&self.socket, request, SendFlags::empty(), &kernel)
+            .map_err(failed("ask for the Unix sockets"))?;
+        Ok(())
+    }
+
+    fn list(&self) -> Result<Vec<Diag>, IntrospectError> {
+        self.ask(&message::request_all(SEQUENCE))?;
+        let mut found = Vec::new();
+        loop {
+            match self.read(&mut found)? {
+                Progress::Done => return Ok(found),
+                Progress::Refused(errno) => {
+                    let error = io::Error::from_raw_os_error(errno);
+                    return Err(IntrospectError::Kernel {
+                        operation: "list the Unix sockets",
+                        error,
+                    });
+                }
+                Progress::More if found.len() > SOCKETS_MAX => {
+                    return Err(IntrospectError::TooMany { limit: SOCKETS_MAX });
+                }
+                Progress::More => {}
+            }
         }
-        match message::parse(&buffer[..held], SEQUENCE, &mut found)? {
-            Progress::Done => return Ok(found),
-            Progress::Refused(errno) => {
-                let error = io::Error::from_raw_os_error(errno);
-                return Err(IntrospectError::Kernel {
-                    operation: "list the Unix sockets",
-                    error,
-                });
+    }
+
+    /// Who waits at a listener; nobody when it is gone, or when they are more than one answer holds.
+    fn pending(&self, inode: u32) -> Result<Vec<u32>, IntrospectError> {
+        self.ask(&message::request_pending(SEQUENCE, inode))?;
+        let mut found = Vec::new();
+        self.read(&mut found)?;
+        Ok(found
+            .pop()
+            .map(|listener| listener.pending)
+            .unwrap_or_default())
+    }
+
+    /// One datagram of the kernel's.
+    fn read(&self, found: &mut Vec<Diag>) -> Result<Progress, IntrospectError> {
+        let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+        loop {
+            let received =
+                rustix::net::recvfrom(&self.socket, buffer.as_mut_slice(), RecvFlags::TRUNC);
+            let (held, length, sender) = match received {
+                Err(Errno::INTR) => continue,
+                received => received.map_err(failed("read the list of Unix sockets"))?,
+            };
+            let from = sender.and_then(|sender| SocketAddrNetlink::try_from(sender).ok());
+            if from.is_none_or(|from| from.pid() != 0) {
+                continue;
             }
-            Progress::More if found.len() > SOCKETS_MAX => {
-                return Err(IntrospectError::TooMany { limit: SOCKETS_MAX });
+            if length > held {
+                return Err(IntrospectError::Truncated { length });
             }
-            Progress::More => {}
+            return Ok(message::parse(&buffer[..held], SEQUENCE, found)?);
         }
     }
 }

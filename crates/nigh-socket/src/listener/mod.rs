@@ -150,15 +150,21 @@ impl Listener {
     /// # Errors
     /// As for [`close`](Self::close).
     pub(crate) fn unpublish(&self) -> Result<(), UnpublishError> {
-        let published = self
+        let mut published = self
             .published
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        match published {
-            Some(published) => published.unpublish(UNPUBLISH_WAIT),
-            None => Ok(()),
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(ours) = published.as_ref() {
+            // Kept on failure, for another try when the listener is dropped.
+            ours.unpublish(UNPUBLISH_WAIT)?;
+            *published = None;
         }
+        Ok(())
+    }
+
+    /// Whether others may hold the same socket: it came from a parent, a service manager or a predecessor.
+    pub(crate) fn is_inherited(&self) -> bool {
+        matches!(self.address, Address::Fd(_))
     }
 
     pub(crate) fn from_parts(

@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockop
 use super::{BindError, BindFault, Existing, Listener, Operation, SocketKind, path};
 use crate::address::Address;
 use crate::inherit;
-use crate::sys;
+use crate::sys::{self, opt};
 
 /// Owner or group, as it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct ListenerOptions {
     pub(super) create_parent: Option<u32>,
     pub(super) allow_shared_parent: bool,
     pub(super) lock_wait: Duration,
+    pass_credentials: bool,
+    pass_rights: bool,
 }
 
 impl Default for ListenerOptions {
@@ -52,6 +54,8 @@ impl Default for ListenerOptions {
             create_parent: None,
             allow_shared_parent: false,
             lock_wait: Duration::from_secs(5),
+            pass_credentials: false,
+            pass_rights: true,
         }
     }
 }
@@ -127,6 +131,21 @@ impl ListenerOptions {
         self
     }
 
+    /// Has each message say who wrote it: see [`Sender`](crate::Sender). Default false. Set before the first caller can
+    /// come, so that no message is without; connections inherit it. It costs two lookups and a descriptor per message.
+    pub fn pass_credentials(mut self, pass: bool) -> Self {
+        self.pass_credentials = pass;
+        self
+    }
+
+    /// Whether callers may send descriptors. Default true. When false, a caller's send with descriptors fails with
+    /// [`SendError::DescriptorsRefused`](crate::SendError::DescriptorsRefused), and connections inherit it. A kernel
+    /// before Linux 6.16 cannot be told; there they arrive and are closed by whoever does not take them.
+    pub fn pass_rights(mut self, pass: bool) -> Self {
+        self.pass_rights = pass;
+        self
+    }
+
     /// Binds and listens. Blocks: briefly for a path, for as long as the resolver takes for a TCP host name.
     ///
     /// # Errors
@@ -159,6 +178,7 @@ impl ListenerOptions {
         self.refuse_file_options()?;
         let found = inherit::check_listener(socket.as_fd(), self.kind)?;
         inherit::prepare(socket.as_fd())?;
+        self.tell(&socket, found.is_local)?;
         Ok(self.listener(socket, address.clone(), found.is_local))
     }
 
@@ -185,6 +205,7 @@ impl ListenerOptions {
                 let check =
                     |fd: std::os::fd::BorrowedFd<'_>| inherit::check_listener(fd, self.kind);
                 let (socket, found) = sys::inherit::take(*number, check)?;
+                self.tell(&socket, found.is_local)?;
                 Ok(self.listener(socket, address.clone(), found.is_local))
             }
             Address::Tcp { host, port } => {
@@ -229,8 +250,22 @@ impl ListenerOptions {
         kind: SocketType,
     ) -> Result<OwnedFd, BindFault> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        rustix::net::socket_with(family, kind, flags, None)
-            .map_err(|error| Operation::Socket.refused(error))
+        let socket = rustix::net::socket_with(family, kind, flags, None)
+            .map_err(|error| Operation::Socket.refused(error))?;
+        self.tell(&socket, family == AddressFamily::UNIX)?;
+        Ok(socket)
+    }
+
+    /// Tells the kernel what may come with messages.
+    fn tell(&self, socket: &OwnedFd, is_local: bool) -> Result<(), BindFault> {
+        let refused = |error| Operation::Socket.refused(error);
+        if is_local && self.pass_credentials {
+            opt::pass_credentials(socket.as_fd(), true).map_err(refused)?;
+        }
+        if is_local && !self.pass_rights {
+            opt::pass_rights(socket.as_fd(), false).map_err(refused)?;
+        }
+        Ok(())
     }
 
     /// Datagram sockets receive from the moment they are bound.

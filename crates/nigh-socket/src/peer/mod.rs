@@ -319,9 +319,9 @@ fn name(
 
 /// The ids that stand for "not mapped in this user namespace".
 #[derive(Debug, Clone, Copy)]
-struct Overflow {
-    uid: u32,
-    gid: u32,
+pub(crate) struct Overflow {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 impl Overflow {
@@ -333,7 +333,7 @@ impl Overflow {
 
     /// Reads them once per process. A system without `/proc` has the defaults; a failure for another reason, as when
     /// descriptors ran out, must not settle them, so the next peer asks again.
-    fn get() -> Self {
+    pub(crate) fn get() -> Self {
         static IDS: OnceLock<Overflow> = OnceLock::new();
         if let Some(ids) = IDS.get() {
             return *ids;

@@ -7,6 +7,8 @@
 )]
 
 pub(crate) mod inherit;
+pub(crate) mod map;
+pub(crate) mod msg;
 pub(crate) mod nss;
 pub(crate) mod opt;
 pub(crate) mod pidfd;

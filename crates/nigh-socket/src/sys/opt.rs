@@ -15,6 +15,20 @@ pub(crate) struct Credentials {
     pub(crate) gid: u32,
 }
 
+impl Credentials {
+    /// From the bytes of a `struct ucred`; `None` for any other number of bytes.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let &[p0, p1, p2, p3, u0, u1, u2, u3, g0, g1, g2, g3] = bytes else {
+            return None;
+        };
+        Some(Self {
+            pid: i32::from_ne_bytes([p0, p1, p2, p3]),
+            uid: u32::from_ne_bytes([u0, u1, u2, u3]),
+            gid: u32::from_ne_bytes([g0, g1, g2, g3]),
+        })
+    }
+}
+
 /// `NGROUPS_MAX` groups of four bytes: what `SO_PEERGROUPS` can need at most.
 const GROUPS_BYTES_MAX: usize = 65536 * 4;
 
@@ -24,14 +38,7 @@ const LABEL_BYTES_MAX: usize = 64 * 1024;
 pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> Result<Credentials, Errno> {
     let mut bytes = [0; 12];
     match get(socket, libc::SO_PEERCRED, &mut bytes) {
-        Ok(12) => {
-            let [p0, p1, p2, p3, u0, u1, u2, u3, g0, g1, g2, g3] = bytes;
-            Ok(Credentials {
-                pid: i32::from_ne_bytes([p0, p1, p2, p3]),
-                uid: u32::from_ne_bytes([u0, u1, u2, u3]),
-                gid: u32::from_ne_bytes([g0, g1, g2, g3]),
-            })
-        }
+        Ok(12) => Credentials::from_bytes(&bytes).ok_or(Errno::PROTO),
         Ok(_) => Err(Errno::PROTO),
         Err(refusal) => Err(refusal.errno),
     }
@@ -88,6 +95,63 @@ pub(crate) fn is_unix(socket: BorrowedFd<'_>) -> Result<bool, Errno> {
         Err(refusal) => Err(refusal.errno),
     }
 }
+
+/// The size of a `c_int`.
+const C_INT_BYTES: socklen_t = 4;
+
+/// Turns an option of the socket layer on or off.
+pub(crate) fn set_flag(socket: BorrowedFd<'_>, option: Flag, on: bool) -> Result<(), Errno> {
+    let value = c_int::from(on);
+    // SAFETY: `socket` is open while borrowed; the kernel reads the four bytes of `value`, which outlives the call.
+    let outcome = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option as c_int,
+            (&raw const value).cast(),
+            C_INT_BYTES,
+        )
+    };
+    if outcome == 0 {
+        return Ok(());
+    }
+    Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+}
+
+/// Whether each message shall say who wrote it; by a pidfd too where the kernel can (Linux 6.5).
+pub(crate) fn pass_credentials(socket: BorrowedFd<'_>, pass: bool) -> Result<(), Errno> {
+    set_flag(socket, Flag::PassCredentials, pass)?;
+    match set_flag(socket, Flag::PassProcess, pass) {
+        Err(Errno::NOPROTOOPT) => Ok(()),
+        done => done,
+    }
+}
+
+/// Whether descriptors may be sent to this socket; answers whether the kernel can be told (Linux 6.16).
+pub(crate) fn pass_rights(socket: BorrowedFd<'_>, pass: bool) -> Result<bool, Errno> {
+    match set_flag(socket, Flag::PassRights, pass) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOPROTOOPT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Options that rustix does not set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub(crate) enum Flag {
+    /// A time stamp comes with each packet: what tells an empty one from the end.
+    Timestamp = libc::SO_TIMESTAMP,
+    /// Credentials of the sender come with each message.
+    PassCredentials = libc::SO_PASSCRED,
+    /// A pidfd of the sender comes with each message. Linux 6.5.
+    PassProcess = libc::SO_PASSPIDFD,
+    /// Descriptors may be sent to this socket. Linux 6.16.
+    PassRights = SO_PASSRIGHTS,
+}
+
+/// Of asm-generic/socket.h, which holds wherever this number is not taken: not on SPARC and PA-RISC.
+const SO_PASSRIGHTS: c_int = 83;
 
 /// An error of `getsockopt`, with the length that the kernel left behind: with `ERANGE`, the length it needs.
 struct Refusal {

@@ -7,13 +7,13 @@
 
 use std::fs::{self, Permissions};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 
 use nigh_socket::introspect::{self, ListenerInfo, Location, Mark, Name, State, Survey};
 use nigh_socket::{Existing, Listener, SocketKind};
-use nigh_testkit::{Child, TempSocket, child_variable, require_root};
+use nigh_testkit::{Child, TempSocket, child_variable, require_root, skip_unless};
 
 fn survey(socket: &TempSocket) -> Survey {
     introspect::survey(&[socket.directory().to_owned()]).unwrap()
@@ -154,6 +154,34 @@ fn clients_that_wait_are_counted_and_known() {
         .filter(|socket| found.socket.pending.contains(&socket.inode));
     let states: Vec<State> = waiting.map(|socket| socket.state).collect();
     assert_eq!(states, [State::Connected; 2]);
+}
+
+#[test]
+fn a_crowd_at_one_listener_hides_no_other_socket() {
+    const CROWD: u32 = 4_096;
+    let most = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    skip_unless!(
+        most.trim().parse::<u32>().unwrap() >= CROWD,
+        "needs net.core.somaxconn of 4096"
+    );
+    let socket = TempSocket::private();
+    // The kernel lists by inode number modulo 256; it is the first in its list that can end it.
+    let bind = |number: u32| {
+        let path = socket.join(number.to_string());
+        let listener = UnixListener::bind(&path).unwrap();
+        (fs::metadata(&path).unwrap().ino() % 256, path, listener)
+    };
+    let mut listeners: Vec<_> = (0..256).map(bind).collect();
+    listeners.sort_by_key(|(place, ..)| *place);
+    let (_, crowded, _) = &listeners[0];
+    // A client that gives up still waits, and costs this process no descriptor.
+    (0..CROWD).for_each(|_| drop(UnixStream::connect(crowded).unwrap()));
+
+    let survey = survey(&socket);
+    assert_eq!(find(&survey, crowded).socket.queued, CROWD);
+    for (_, path, _) in &listeners {
+        find(&survey, path);
+    }
 }
 
 #[test]

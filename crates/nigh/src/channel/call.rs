@@ -1,6 +1,7 @@
 //! One call over the channel: under its deadline, over a new connection if the old one broke before
 //! the call was sent, and never sent twice.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use nigh_socket::Address;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -70,6 +72,15 @@ async fn send(
     at: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 ) -> Result<Response<Body>, Status> {
+    // Lives as long as somebody waits for the answer; without it the request's open body would keep
+    // the call, and its handler, alive after everybody has left.
+    let (waiting, left) = oneshot::channel();
+    request = request.map(|body| {
+        Body::new(CancelledBody {
+            body,
+            left: Some(left),
+        })
+    });
     let mut attempt = 1;
     loop {
         let mut live = connector
@@ -83,7 +94,12 @@ async fn send(
             Ok(()) => match live.sender.try_send_request(request).await {
                 Ok(mut response) => {
                     response.extensions_mut().insert(live.peer);
-                    return Ok(response.map(|body| Body::new(AnswerBody { body, sleep })));
+                    return Ok(response.map(|response_body| {
+                        Body::new(AnswerBody {
+                            answer: Some((response_body, waiting)),
+                            sleep,
+                        })
+                    }));
                 }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) => {
@@ -139,9 +155,45 @@ fn lost(address: &Address, error: hyper::Error) -> Status {
     status
 }
 
+/// A request's body that resets its stream once nobody waits for the answer any more.
+struct CancelledBody {
+    body: Body,
+    left: Option<oneshot::Receiver<Infallible>>,
+}
+
+impl HttpBody for CancelledBody {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let this = &mut *self;
+        if let Some(left) = &mut this.left
+            && Pin::new(left).poll(cx).is_ready()
+        {
+            this.left = None;
+            return Poll::Ready(Some(Err(h2::Error::from(h2::Reason::CANCEL).into())));
+        }
+        Pin::new(&mut this.body).poll_frame(cx).map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
 /// An answer's body, ended by the call's deadline.
 struct AnswerBody {
-    body: hyper::body::Incoming,
+    /// With what keeps the upload going. Both are gone once the deadline has passed, and so the call.
+    answer: Option<(hyper::body::Incoming, oneshot::Sender<Infallible>)>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
@@ -154,22 +206,30 @@ impl HttpBody for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
-            return Poll::Ready(frame.map(|frame| frame.map_err(broken)));
-        }
-        let Some(sleep) = &mut this.sleep else {
-            return Poll::Pending;
+        let Some((body, _)) = &mut this.answer else {
+            return Poll::Ready(None);
         };
-        ready!(sleep.as_mut().poll(cx));
-        Poll::Ready(Some(Err(deadline_exceeded())))
+        // Asked first: an answer that always has more to say would never let the timer's turn come.
+        if let Some(sleep) = &mut this.sleep
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            this.answer = None;
+            return Poll::Ready(Some(Err(deadline_exceeded())));
+        }
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        Poll::Ready(frame.map(|frame| frame.map_err(broken)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.answer
+            .as_ref()
+            .is_none_or(|(body, _)| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.answer
+            .as_ref()
+            .map_or_else(SizeHint::default, |(body, _)| body.size_hint())
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tonic::body::Body;
 
+use super::greeting::{Greeted, is_silent_end};
 use super::{ChannelError, ChannelOptions};
 use crate::io::{Io, Transport};
 use crate::tls::ClientTls;
@@ -25,6 +26,10 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 const FRAME_BYTES_MAX: u32 = 256 * 1024;
 /// Bytes of one answer's headers or trailers.
 const HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
+
+/// Connections tried while the server hangs up without a word: one that is killed does so to the callers in its
+/// backlog, and its successor answers.
+const SILENT_ENDS_MAX: u32 = 4;
 
 /// A connection that was made, and with whom.
 #[derive(Debug, Clone)]
@@ -161,11 +166,24 @@ impl Connector {
                 address: self.address.clone(),
             });
         }
-        let waited = until.saturating_duration_since(Instant::now());
-        let connect = self.options.connect.clone().timeout(waited);
-        let (stream, peer) = nigh_socket::connect(&self.address, &connect).await?;
-        let shaken = tokio::time::timeout_at(until, self.handshake(stream, peer, generation));
-        shaken.await.map_err(|_| self.timed_out(waited))?
+        let allowed = until.saturating_duration_since(Instant::now());
+        let mut tries = 1;
+        loop {
+            let waited = until.saturating_duration_since(Instant::now());
+            let connect = self.options.connect.clone().timeout(waited);
+            let (stream, peer) = nigh_socket::connect(&self.address, &connect).await?;
+            let shaken = tokio::time::timeout_at(until, self.handshake(stream, peer, generation));
+            match shaken.await.map_err(|_| self.timed_out(allowed))? {
+                Err(ChannelError::Handshake { source, .. })
+                    if is_silent_end(&source)
+                        && tries < SILENT_ENDS_MAX
+                        && !matches!(self.address, Address::Fd(_)) =>
+                {
+                    tries += 1;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     async fn handshake(
@@ -190,14 +208,17 @@ impl Connector {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES_MAX)
             .max_header_list_size(HEADER_LIST_BYTES_MAX)
-            .keep_alive_interval(self.options.keepalive)
+            .keep_alive_interval(self.options.keepalive_for(&self.address))
             .keep_alive_timeout(self.options.keepalive_timeout)
             .keep_alive_while_idle(true);
-        let io = TokioIo::new(Io::new(transport, None));
+        let (io, greeting) = Greeted::new(Io::new(transport, None));
+        let failed = |source| self.failed("the HTTP/2 handshake", source);
         let (sender, driver) = builder
-            .handshake(io)
+            .handshake(TokioIo::new(io))
             .await
-            .map_err(|error| self.failed("the HTTP/2 handshake", io::Error::other(error)))?;
+            .map_err(|error| failed(io::Error::other(error)))?;
+        // The connection reads and writes in a task of hyper's own; the driver only feeds it with calls.
+        greeting.came().await.map_err(failed)?;
         let address = self.address.clone();
         tokio::spawn(async move {
             if let Err(error) = driver.await {

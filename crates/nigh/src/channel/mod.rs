@@ -2,6 +2,7 @@
 
 mod call;
 mod connection;
+mod greeting;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,6 +15,7 @@ use nigh_socket::{Address, AddressError, ConnectError, ConnectOptions, Peer, Pol
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::limits::{KEEPALIVE_REMOTE, KEEPALIVE_TIMEOUT};
 use crate::tls::{ClientTls, TlsError};
 use connection::Connector;
 
@@ -101,7 +103,8 @@ pub struct ChannelOptions {
     connect: ConnectOptions,
     timeout: Duration,
     tls: Option<ClientTls>,
-    keepalive: Option<Duration>,
+    /// As set; usually it depends on the address.
+    keepalive: Option<Option<Duration>>,
     keepalive_timeout: Duration,
 }
 
@@ -112,7 +115,7 @@ impl Default for ChannelOptions {
             timeout: Duration::from_secs(5),
             tls: None,
             keepalive: None,
-            keepalive_timeout: Duration::from_secs(20),
+            keepalive_timeout: KEEPALIVE_TIMEOUT,
         }
     }
 }
@@ -147,11 +150,11 @@ impl ChannelOptions {
         self
     }
 
-    /// Asks a silent server for a sign of life this often. Default never: the kernel reports the
-    /// death of a local process at once.
+    /// Asks a silent server for a sign of life this often, or with `None` never. Default never for a
+    /// local server, whose death the kernel reports at once, and 30 s over TCP.
     #[must_use]
-    pub fn keepalive(mut self, interval: Duration) -> Self {
-        self.keepalive = Some(interval);
+    pub fn keepalive(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.keepalive = Some(interval.into());
         self
     }
 
@@ -160,6 +163,12 @@ impl ChannelOptions {
     pub fn keepalive_timeout(mut self, timeout: Duration) -> Self {
         self.keepalive_timeout = timeout;
         self
+    }
+
+    fn keepalive_for(&self, address: &Address) -> Option<Duration> {
+        let is_remote = matches!(address, Address::Tcp { .. } | Address::Https { .. });
+        self.keepalive
+            .unwrap_or_else(|| is_remote.then_some(KEEPALIVE_REMOTE))
     }
 
     /// Connects now.
@@ -261,5 +270,26 @@ impl tower_service::Service<Request<Body>> for Channel {
 
     fn call(&mut self, request: Request<Body>) -> Calling {
         Box::pin(call::run(Arc::clone(&self.connector), request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_asked_for_a_sign_of_life_where_the_kernel_gives_none() {
+        let default = ChannelOptions::default();
+        let of = |options: &ChannelOptions, address: &str| {
+            options.keepalive_for(&address.parse().unwrap())
+        };
+        assert_eq!(of(&default, "unix:/s"), None);
+        assert_eq!(of(&default, "unix-abstract:s"), None);
+        for address in ["tcp:h:1", "https://h:1"] {
+            assert_eq!(of(&default, address), Some(KEEPALIVE_REMOTE));
+            assert_eq!(of(&default.clone().keepalive(None), address), None);
+        }
+        let often = default.keepalive(Duration::from_secs(1));
+        assert_eq!(of(&often, "unix:/s"), Some(Duration::from_secs(1)));
     }
 }

@@ -30,17 +30,52 @@ impl Dialect {
     pub(crate) fn answer(self, status: &Status) -> Response<Body> {
         match self {
             Self::Grpc => status.clone().into_http(),
-            Self::Http => {
-                let mut text = status.message().to_owned();
-                text.push('\n');
-                let mut response = Response::new(Body::new(http_body_util::Full::from(text)));
-                *response.status_mut() = http_status(status.code());
-                let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-                response.headers_mut().insert(header::CONTENT_TYPE, plain);
-                response
-            }
+            Self::Http => plain(http_status(status.code()), status.message()),
         }
     }
+}
+
+/// Why a call does not reach a handler.
+#[derive(Debug)]
+pub(crate) enum Turned {
+    /// The caller is told in its own dialect.
+    Status(Status),
+    /// A gRPC service was asked in something else ("PROTOCOL-HTTP2" of gRPC: 415).
+    NotGrpc,
+    /// gRPC over HTTP/1.1, which has no trailers that clients read: 505, for the caller must come
+    /// again by HTTP/2 and not, as 426 would say, upgrade this connection.
+    NotHttp2,
+}
+
+impl From<Status> for Turned {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+impl Turned {
+    pub(crate) fn answer(&self, dialect: Dialect) -> Response<Body> {
+        match self {
+            Self::Status(status) => dialect.answer(status),
+            Self::NotGrpc => plain(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "this is a gRPC service: it takes content-type application/grpc",
+            ),
+            Self::NotHttp2 => plain(
+                StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                "this is a gRPC service: it is called over HTTP/2",
+            ),
+        }
+    }
+}
+
+fn plain(code: StatusCode, text: &str) -> Response<Body> {
+    let body = http_body_util::Full::from(format!("{text}\n"));
+    let mut response = Response::new(Body::new(body));
+    *response.status_mut() = code;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
 }
 
 /// The nearest HTTP status, as `google.rpc.Code` documents the mapping.

@@ -1,7 +1,7 @@
 //! What happens to a call before and around its handler, the same on every wire.
 //!
-//! Order: draining? refused caller? known service? guard? then the handler, under its deadline, with
-//! a panic caught. Nothing of the body is decoded before the guard has said yes.
+//! Order: draining? refused caller? known service? guard? gRPC, if the service is? then the handler,
+//! under its deadline, with a panic caught. Nothing of the body is decoded before the guard has said yes.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -19,9 +19,11 @@ use tonic::body::Body;
 use tower::ServiceExt as _;
 use tower::util::BoxCloneSyncService;
 
-use super::answer::Dialect;
+use super::answer::{Dialect, Turned};
 use super::body::{WatchedBody, deadline_exceeded, handler_panicked};
 use crate::deadline;
+use crate::peer::Arrival;
+use crate::wire::HTTP1;
 
 pub(crate) type Handler = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
@@ -74,6 +76,11 @@ impl Calls {
         }
     }
 
+    /// Whether the caller is on this machine.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self.peer, Peer::Local(_))
+    }
+
     /// Completes when a refused caller has had its answer; never for an admitted one.
     pub(crate) async fn answered(&self) {
         match &self.standing {
@@ -92,25 +99,28 @@ impl Calls {
         async move {
             match started {
                 Ok(call) => call.run().await,
-                Err(status) => dialect.answer(&status),
+                Err(turned) => turned.answer(dialect),
             }
         }
     }
 
-    fn start(&self, dialect: Dialect, mut request: Request<Body>) -> Result<Call, Status> {
+    fn start(&self, dialect: Dialect, mut request: Request<Body>) -> Result<Call, Turned> {
         if let Standing::Refused { status, answered } = &self.standing {
             answered.notify_one();
-            return Err(status.clone());
+            return Err(status.clone().into());
         }
         let counters = &self.routes.counters;
         if self.routes.drain.has_begun() {
             counters.calls_refused_draining();
-            return Err(draining());
+            return Err(draining().into());
         }
         let path = request.uri().path();
         let handler = self.routes.find(dialect, path)?;
         if !self.routes.guard.is_empty() {
             self.routes.check(&self.peer, path)?;
+        }
+        if self.routes.serves(path) {
+            self.require_grpc(dialect)?;
         }
         let timeout = deadline::timeout(request.headers())
             .map_err(|bad| Status::invalid_argument(bad.to_string()))?;
@@ -127,18 +137,35 @@ impl Calls {
     }
 }
 
+impl Calls {
+    /// tonic's services would run for anything: a form that a web page posts, for one.
+    fn require_grpc(&self, dialect: Dialect) -> Result<(), Turned> {
+        let arrival = self.extensions.get::<Arrival>();
+        match dialect {
+            Dialect::Http => Err(Turned::NotGrpc),
+            Dialect::Grpc if arrival.is_some_and(|arrival| arrival.wire == HTTP1) => {
+                Err(Turned::NotHttp2)
+            }
+            Dialect::Grpc => Ok(()),
+        }
+    }
+}
+
 impl Routes {
+    /// Whether the path belongs to a service that was added by its gRPC name.
+    fn serves(&self, path: &str) -> bool {
+        service_of(path).is_some_and(|service| self.services.contains_key(service))
+    }
+
     fn find(&self, dialect: Dialect, path: &str) -> Result<Handler, Status> {
-        let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
-        if let Some((service, _)) = service
-            && let Some(handler) = self.services.get(service)
-        {
+        let service = service_of(path);
+        if let Some(handler) = service.and_then(|service| self.services.get(service)) {
             return Ok(handler.clone());
         }
         match (&self.fallback, dialect) {
             (Some(fallback), _) => Ok(fallback.clone()),
             (None, Dialect::Grpc) => {
-                let name = service.map_or(path, |(service, _)| service);
+                let name = service.unwrap_or(path);
                 Err(Status::unimplemented(format!("no service {name:?} here")))
             }
             (None, Dialect::Http) => Err(Status::not_found("nothing here")),
@@ -146,9 +173,8 @@ impl Routes {
     }
 
     fn check(&self, peer: &Peer, path: &str) -> Result<(), Status> {
-        let whole_service = path
-            .rsplit_once('/')
-            .map(|(service, _)| format!("{service}/*"));
+        // By the segment that also finds the handler, however deep the path goes below it.
+        let whole_service = service_of(path).map(|service| format!("/{service}/*"));
         let verdict = self
             .guard
             .check(peer, path)
@@ -164,6 +190,11 @@ impl Routes {
             Status::permission_denied("the caller may not call this method")
         })
     }
+}
+
+/// The service that a path belongs to: all that comes before its second slash.
+pub(super) fn service_of(path: &str) -> Option<&str> {
+    Some(path.strip_prefix('/')?.split_once('/')?.0)
 }
 
 struct Call {
@@ -198,7 +229,7 @@ impl Call {
             Ok(Ok(response)) if response.body().is_end_stream() => response,
             Ok(Ok(response)) => response.map(|body| {
                 let on_panic = Box::new(move || counters.handler_panics());
-                Body::new(WatchedBody::new(body, deadline, on_panic))
+                Body::new(WatchedBody::new(body, deadline, dialect, on_panic))
             }),
             Ok(Err(never)) => match never {},
             Err(_) => {

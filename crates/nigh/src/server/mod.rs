@@ -4,6 +4,8 @@ mod answer;
 mod body;
 mod calls;
 mod connect_info;
+mod guards;
+mod health;
 mod protocol;
 
 use std::collections::HashMap;
@@ -23,6 +25,7 @@ pub(crate) use calls::Calls;
 use calls::{Handler, Routes};
 #[cfg(test)]
 pub(crate) use calls::{Standing, calls_for_tests};
+use health::Health;
 use protocol::Streams;
 
 use crate::limits::Limits;
@@ -43,6 +46,20 @@ pub enum ServerError {
     GuardsNothing {
         /// The guard's path.
         path: String,
+    },
+    /// A guard's path is not of the form that guards have.
+    #[error("serve: the guard of {path:?} guards nothing: that is not a method's path")]
+    GuardForm {
+        /// The guard's path.
+        path: String,
+    },
+    /// A guard names a method that its service does not have, by the descriptors given for reflection.
+    #[error("serve: the guard of {path:?} guards nothing: the service has {}", methods.join(", "))]
+    GuardsNoMethod {
+        /// The guard's path.
+        path: String,
+        /// The methods that the service has.
+        methods: Vec<String>,
     },
     /// A service that requires callers of this machine would be reachable from elsewhere.
     #[error("serve: {service:?} is for local callers only, and {listener} is not a Unix socket")]
@@ -65,7 +82,7 @@ impl ServerError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::GuardsNothing { .. } => {
+            Self::GuardsNothing { .. } | Self::GuardForm { .. } | Self::GuardsNoMethod { .. } => {
                 Some("write the path as /package.Service/Method, or /package.Service/* for all")
             }
             Self::NotLocal { .. } => {
@@ -76,6 +93,13 @@ impl ServerError {
         }
     }
 }
+
+/// Of the services that nigh itself adds.
+const OWN_DESCRIPTORS: [&[u8]; 3] = [
+    tonic_health::pb::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+];
 
 struct Door {
     listener: Listener,
@@ -102,7 +126,7 @@ pub struct Server {
     duplicate: Option<&'static str>,
     fallback: Option<Handler>,
     guard: Guard<String>,
-    health: Option<(tonic_health::server::HealthReporter, Vec<&'static str>)>,
+    health: Option<Health>,
     descriptors: Vec<&'static [u8]>,
     doors: Vec<Door>,
     counters: Option<Arc<Counters>>,
@@ -139,6 +163,10 @@ impl Server {
     }
 
     /// Serves a tonic service, or any tower service with a gRPC name.
+    ///
+    /// It is called by gRPC over HTTP/2 only: another content type than `application/grpc` is
+    /// answered with 415, gRPC over HTTP/1.1 with 505, and no handler runs. A service that speaks
+    /// something else, such as gRPC-Web, belongs into the [`fallback`](Self::fallback).
     #[must_use]
     pub fn service<S, B>(mut self, service: S) -> Self
     where
@@ -198,19 +226,24 @@ impl Server {
     /// `/package.Service/*` for all methods. Several guards of one path must all admit.
     ///
     /// It is decided before anything of the request's body is decoded. Over plain HTTP the path is
-    /// compared as it was sent.
+    /// compared as it was sent, and `/admin/*` covers whatever lies below `/admin/`, however deep.
+    ///
+    /// A path that guards nothing is an error at start: of another form, of a service that is not
+    /// served (unless there is a [`fallback`](Self::fallback), whose routes are not known), or of a
+    /// method that is not in the descriptors given to [`reflection`](Self::reflection).
     #[must_use]
     pub fn guard(mut self, path: impl Into<String>, policy: Policy) -> Self {
         self.guard.require(path.into(), policy);
         self
     }
 
-    /// Serves `grpc.health.v1.Health`: every service is SERVING, and NOT_SERVING once a drain begins.
+    /// Serves `grpc.health.v1.Health`: every service is SERVING, and NOT_SERVING once a drain begins,
+    /// when watchers are told so and then let go with UNAVAILABLE.
     #[must_use]
     pub fn health(self) -> Self {
-        let (reporter, service) = tonic_health::server::health_reporter();
+        let (health, service) = Health::new();
         let mut server = self.service(service);
-        server.health = Some((reporter, Vec::new()));
+        server.health = Some(health);
         server
     }
 
@@ -292,14 +325,14 @@ impl Server {
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<Drained, ServerError> {
         self.add_reflection()?;
         self.check()?;
-        let health = self.open_health().await;
+        let mut health = self.health.take();
+        if let Some(health) = &mut health {
+            health.open(self.services.keys().copied()).await;
+        }
         let shutdown = async move {
             shutdown.await;
-            if let Some((reporter, names)) = health {
-                for name in names {
-                    let down = tonic_health::ServingStatus::NotServing;
-                    reporter.set_service_status(name, down).await;
-                }
+            if let Some(health) = &health {
+                health.close().await;
             }
         };
         Ok(self.into_front().run(shutdown).await?)
@@ -345,12 +378,11 @@ impl Server {
         if let Some(name) = self.duplicate {
             return Err(ServerError::DuplicateService { name });
         }
+        let mut descriptors = self.descriptors.clone();
+        descriptors.extend(OWN_DESCRIPTORS);
         for path in self.guard.methods() {
-            let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
-            let known = service.is_some_and(|(name, _)| self.services.contains_key(name));
-            if !known && self.fallback.is_none() {
-                return Err(ServerError::GuardsNothing { path: path.clone() });
-            }
+            let has_fallback = self.fallback.is_some();
+            guards::check(path, &self.services, has_fallback, &descriptors)?;
         }
         let remote = self.doors.iter().find(|door| !door.listener.is_local());
         match (self.local_only.first(), remote) {
@@ -381,21 +413,6 @@ impl Server {
         let v1alpha = builder().build_v1alpha().map_err(ServerError::Reflection)?;
         *self = std::mem::take(self).service(v1).service(v1alpha);
         Ok(())
-    }
-
-    /// Reports every service as SERVING, before the first caller can ask.
-    async fn open_health(
-        &mut self,
-    ) -> Option<(tonic_health::server::HealthReporter, Vec<&'static str>)> {
-        let (reporter, mut names) = self.health.take()?;
-        names.push("");
-        names.extend(self.services.keys());
-        for name in &names {
-            reporter
-                .set_service_status(*name, tonic_health::ServingStatus::Serving)
-                .await;
-        }
-        Some((reporter, names))
     }
 }
 

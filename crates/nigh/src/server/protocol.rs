@@ -10,6 +10,7 @@ use super::calls::{Calls, Routes, Standing, draining};
 use super::connect_info;
 use crate::io::{Io, Transport};
 use crate::limits::Limits;
+use crate::peer::Arrival;
 use crate::tls::ServerTls;
 use crate::wire::{self, Session, Wire, WireError};
 
@@ -38,7 +39,10 @@ struct Caller {
 
 impl Protocol for Streams {
     fn serve(&self, connection: Connection) -> Serving {
-        let (stream, peer, listener, hold) = connection.into_parts();
+        let (transport, peer, listener, hold) = connection.into_parts();
+        let Ok(stream) = transport.into_stream() else {
+            return nothing();
+        };
         let standing = Standing::Admitted;
         self.spawnable(Caller {
             stream,
@@ -51,11 +55,14 @@ impl Protocol for Streams {
 
     fn refuse(&self, refused: Refused) -> Serving {
         let Refused {
-            stream,
+            transport,
             peer,
             listener,
             refusal,
         } = refused;
+        let Ok(stream) = transport.into_stream() else {
+            return nothing();
+        };
         let status = match &refusal {
             nigh_socket::Refusal::Draining => draining(),
             other if other.is_retryable() => {
@@ -75,6 +82,11 @@ impl Protocol for Streams {
             hold: None,
         })
     }
+}
+
+/// For packets, which the front lets reach no protocol of this kind: they are closed.
+fn nothing() -> Serving {
+    Box::pin(std::future::ready(()))
 }
 
 impl Streams {
@@ -114,7 +126,7 @@ async fn serve(
         standing,
         hold,
     } = caller;
-    let extensions = connect_info::of(&stream, &listener);
+    let mut extensions = connect_info::of(&stream, &listener);
     let greeting_time = limits.connections.greeting_time;
     let transport = match tls {
         None => Transport::Plain(stream),
@@ -133,11 +145,14 @@ async fn serve(
     let allowance = refused.then_some(limits.connections.refusal_bytes_max);
     let mut io = Io::new(transport, allowance);
     let drain = hold.as_ref().and_then(Hold::drain);
-    let calls = Calls::new(routes, peer, extensions, standing);
     let Some(wire) = begin(&mut io, wires, &limits, drain.clone()).await? else {
         return Ok(());
     };
-    tracing::trace!(wire = wire.name(), "connection on {listener}");
+    extensions.insert(Arrival {
+        listener,
+        wire: wire.name(),
+    });
+    let calls = Calls::new(routes, peer, extensions, standing);
     let served = wire
         .serve(
             io,

@@ -16,7 +16,7 @@ pub(super) struct Http1;
 
 impl Wire for Http1 {
     fn name(&self) -> &'static str {
-        "http/1.1"
+        super::HTTP1
     }
 
     fn claim(&self, first: &[u8]) -> Claim {

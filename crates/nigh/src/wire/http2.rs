@@ -34,7 +34,9 @@ impl Wire for Http2 {
     fn serve(&self, io: Io, session: Session) -> Served {
         Box::pin(async move {
             let limits = &session.limits.http2;
-            let mut builder = http2::Builder::new(Tasks::default());
+            // Dropped with this future, and the connection's handlers with it.
+            let tasks = Tasks::default();
+            let mut builder = http2::Builder::new(tasks.spawner());
             builder
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(limits.concurrent_streams_max)
@@ -44,7 +46,7 @@ impl Wire for Http2 {
                 .max_frame_size(limits.frame_bytes_max)
                 .max_send_buf_size(limits.send_buffer_bytes_max)
                 .max_pending_accept_reset_streams(limits.pending_resets_max)
-                .keep_alive_interval(limits.keepalive)
+                .keep_alive_interval(limits.keepalive_for(session.calls.is_local()))
                 .keep_alive_timeout(limits.keepalive_timeout);
             let calls = session.calls.clone();
             let service = hyper::service::service_fn(move |request: Request<_>| {

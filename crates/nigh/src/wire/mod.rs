@@ -24,6 +24,9 @@ use crate::server::Calls;
 /// Bytes that suffice to tell all wires apart: the HTTP/2 preface is the longest.
 pub(crate) const GREETING_BYTES_MAX: usize = 24;
 
+/// The name of the wire that carries plain HTTP and no gRPC.
+pub(crate) const HTTP1: &str = "http/1.1";
+
 /// What a wire makes of the first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Claim {

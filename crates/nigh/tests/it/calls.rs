@@ -231,3 +231,19 @@ async fn a_malformed_timeout_is_the_callers_fault() {
     assert_eq!(served.service.runs().started, 0);
     served.stop().await;
 }
+
+#[tokio::test]
+async fn a_conversation_that_its_caller_leaves_ends_its_handler() {
+    let served = Served::plain();
+    let mut client = served.client().await;
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    sender.send(payload("hello")).await.unwrap();
+    let sent = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let mut chat = client.chat(sent).await.unwrap().into_inner();
+    assert_eq!(chat.message().await.unwrap().unwrap().data, b"hello");
+    drop(chat);
+    // The sending half is still open here: only leaving the answer can have ended the call.
+    served.service.ended(1).await;
+    assert!(sender.send(payload("nobody listens")).await.is_err());
+    served.stop().await;
+}

@@ -24,6 +24,9 @@ async fn describe(request: Request<Body>) -> Result<Response<String>, Infallible
         .unwrap()
         .display()
         .to_string();
+    let arrival = request.arrival();
+    assert_eq!(arrival.listener.to_string(), format!("unix:{name}"));
+    assert_eq!(arrival.wire, "http/1.1");
     let text = format!("{}|{}|{name}", local.uid(), credentials.uid());
     Ok(Response::new(text))
 }

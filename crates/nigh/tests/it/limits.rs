@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use nigh_testkit::Child;
+use nigh_testkit::service::proto::DownloadRequest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::Code;
 
@@ -31,6 +32,31 @@ async fn connections_over_a_quota_are_told_to_try_again() {
         }
     }
     first.echo(payload("")).await.unwrap();
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_silent_caller_over_tcp_is_let_go_and_a_local_one_is_left_alone() {
+    let tcp = nigh::Listener::options().bind("tcp:127.0.0.1:0").unwrap();
+    let address = tcp.address().to_string().replace("tcp:", "");
+    let served = Served::with(|server| {
+        let mut limits = nigh::Limits::default();
+        assert!(limits.http2.keepalive_remote.is_some());
+        let brief = std::time::Duration::from_millis(30);
+        limits.http2.keepalive_remote = Some(brief);
+        limits.http2.keepalive_timeout = brief;
+        server.limits(limits).listen_for(tcp, nigh::Policy::any())
+    });
+    let mut local = crate::frames::connect(&served).await;
+    let mut remote = tokio::net::TcpStream::connect(address).await.unwrap();
+    remote.write_all(&crate::frames::greeting()).await.unwrap();
+    // It answers no PING, as a machine that has lost its power.
+    let mut all = Vec::new();
+    let _ = remote.read_to_end(&mut all).await;
+    let call = crate::frames::call(1, "/nigh.test.v1.Test/Echo");
+    local.write_all(&call).await.unwrap();
+    crate::frames::read_until(&mut local, crate::frames::HEADERS, 1).await;
+    drop(local);
     served.stop().await;
 }
 
@@ -68,6 +94,17 @@ async fn starved() {
         // The connections that live are served meanwhile.
         early.echo(payload("")).await.unwrap();
     }
+    // A full send buffer asks for a descriptor too; without one it waits, and the call goes on.
+    let request = DownloadRequest {
+        count: 200,
+        bytes: 65_536,
+    };
+    let mut much = early.download(request).await.unwrap().into_inner();
+    let mut bytes = 0;
+    while let Some(part) = much.message().await.unwrap() {
+        bytes += part.data.len();
+    }
+    assert_eq!(bytes, 200 * 65_536);
     let ticks = cpu_ticks(&stat);
     let pauses = served.counts().accept_pauses;
     while served.counts().accept_pauses < pauses + 5 {

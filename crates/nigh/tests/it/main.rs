@@ -8,7 +8,10 @@
 
 mod calls;
 mod common;
+mod deadlines;
 mod drain;
+mod frames;
+mod greeting;
 mod http1;
 mod identity;
 mod limits;

@@ -70,6 +70,7 @@ async fn a_call_in_flight_on_a_killed_connection_fails_once_as_unavailable() {
     running.abort();
     let status = held.await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status}");
+    service.ended(1).await;
     assert_eq!(service.runs().started, 1);
 }
 
@@ -94,4 +95,29 @@ async fn an_inherited_descriptor_is_one_connection_and_says_so_when_it_has_ended
         }
     };
     assert_eq!(status.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn a_server_listens_on_an_inherited_socket_and_leaves_its_name_and_queue_alone() {
+    let socket = TempSocket::private();
+    let parents = std::os::unix::net::UnixListener::bind(socket.path()).unwrap();
+    let ours = parents.try_clone().unwrap();
+    let number = nigh_testkit::inherited(ours.into());
+    let listener = nigh::Listener::options()
+        .bind(format!("fd:{number}").as_str())
+        .unwrap();
+    let served = Served::on(socket, listener, |server| server);
+    let channel = Channel::connect(served.address()).await.unwrap();
+    let mut client = TestClient::new(channel);
+    client.echo(payload("")).await.unwrap();
+    let path = served.socket.path().to_owned();
+    let mut served = served;
+    served.begin_stop();
+    let (_socket, drained) = served.leave().await;
+    assert_eq!(drained.cut_off, 0);
+    // The next server of the same socket gets those who come in between.
+    let waiting = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    parents.set_nonblocking(true).unwrap();
+    parents.accept().unwrap();
+    drop(waiting);
 }

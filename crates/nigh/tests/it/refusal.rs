@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::Code;
 
 use crate::common::{Served, bind, payload};
+use crate::frames;
 
 #[tokio::test]
 async fn a_refused_grpc_caller_gets_permission_denied() {
@@ -57,7 +58,8 @@ async fn a_refused_http_caller_gets_403() {
 async fn refused_callers_that_say_nothing_are_cut_off_and_cost_no_one_else_anything() {
     let served = Served::with(|server| {
         let mut limits = nigh::Limits::default();
-        limits.connections.refusals_max = 2;
+        // A quarter of them for each caller.
+        limits.connections.refusals_max = 8;
         limits.connections.refusal_time = std::time::Duration::from_millis(50);
         server.policy(Policy::none()).limits(limits)
     });
@@ -79,12 +81,16 @@ async fn refused_callers_that_say_nothing_are_cut_off_and_cost_no_one_else_anyth
 
 #[tokio::test]
 async fn a_refused_caller_that_floods_is_cut_off() {
-    let served = Served::with(|server| server.policy(Policy::none()));
-    let mut raw = tokio::net::UnixStream::connect(served.socket.path())
-        .await
-        .unwrap();
-    let mut flood = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n".to_vec();
-    flood.resize(1024 * 1024, b'x');
+    let served = Served::with(|server| {
+        let mut limits = nigh::Limits::default();
+        // Not the time is to end it.
+        limits.connections.refusal_time = std::time::Duration::from_secs(600);
+        server.policy(Policy::none()).limits(limits)
+    });
+    let mut raw = frames::connect(&served).await;
+    // It makes no call that could be refused, and sends what must be read and ignored.
+    let one = frames::frame(frames::UNKNOWN, 0, 0, &[0; 16_384]);
+    let flood = one.repeat(512);
     // More than the socket's buffer and the allowance together: it cannot all be taken.
     let sent = raw.write_all(&flood).await;
     assert!(sent.is_err(), "the server read it all");
@@ -117,6 +123,44 @@ async fn a_guard_of_a_whole_service_closes_all_of_it() {
     let served = Served::with(|server| server.guard("/nigh.test.v1.Test/*", Policy::none()));
     let status = served.client().await.echo(payload("")).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
+    served.stop().await;
+}
+
+/// What plain HTTP answers to a GET of `path`: the status line.
+async fn http_status(served: &Served, path: &str) -> String {
+    let mut raw = tokio::net::UnixStream::connect(served.socket.path())
+        .await
+        .unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    raw.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    raw.read_to_string(&mut answer).await.unwrap();
+    answer.lines().next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_guard_of_a_prefix_closes_every_path_below_it() {
+    let routes = axum::Router::new()
+        .route("/admin/{*rest}", axum::routing::get(|| async { "secret" }))
+        .route("/open/{*rest}", axum::routing::get(|| async { "open" }));
+    let served = Served::with(|server| {
+        let server = server.guard("/admin/*", Policy::none());
+        server
+            .guard("/nigh.test.v1.Test/*", Policy::none())
+            .fallback(routes)
+    });
+    for path in [
+        "/admin/users",
+        "/admin/users/1",
+        "/admin/users/1/",
+        "/admin//1",
+        "/nigh.test.v1.Test/Echo/deeper",
+    ] {
+        let status = http_status(&served, path).await;
+        assert_eq!(status, "HTTP/1.1 403 Forbidden", "{path}");
+    }
+    assert_eq!(http_status(&served, "/open/a/b").await, "HTTP/1.1 200 OK");
+    assert_eq!(served.counts().calls_refused_by_guard, 5);
     served.stop().await;
 }
 

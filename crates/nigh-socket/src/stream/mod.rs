@@ -1,7 +1,6 @@
 //! Byte streams a connection runs on: a Unix stream of our own, or TCP.
-//!
-//! Trap: a Unix socket registered for writability gets an edge each time its peer *reads*, one wake-up per message.
-//! So [`UnixStream`] registers for reading alone, and for writing only while a send buffer is full.
+
+mod descriptors;
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,17 +9,15 @@ use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
-use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::sys::register::register;
+use crate::registered::Registered;
+use crate::sys::msg;
 
 /// A connected stream socket of the `AF_UNIX` family, non-blocking and close-on-exec.
 #[derive(Debug)]
 pub struct UnixStream {
-    // The writer is a second registration of the same descriptor's duplicate: epoll keys on (descriptor, file).
-    writer: Option<AsyncFd<OwnedFd>>,
-    reader: AsyncFd<OwnedFd>,
+    socket: Registered,
 }
 
 impl UnixStream {
@@ -30,8 +27,7 @@ impl UnixStream {
     /// Fails when the reactor cannot register it. Must be called inside a tokio runtime.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         Ok(Self {
-            reader: register(socket, Interest::READABLE)?,
-            writer: None,
+            socket: Registered::new(socket)?,
         })
     }
 
@@ -49,41 +45,22 @@ impl UnixStream {
         )?;
         Ok((Self::new(a)?, Self::new(b)?))
     }
+}
 
-    fn poll_send(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut send: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            if let Some(writer) = &self.writer {
-                let mut ready = ready!(writer.poll_write_ready(cx))?;
-                match send(writer.get_ref().as_fd()) {
-                    Err(Errno::AGAIN) => ready.clear_ready(),
-                    Err(Errno::INTR) => {}
-                    done => {
-                        drop(ready);
-                        self.writer = None;
-                        return Poll::Ready(done.map_err(Into::into));
-                    }
-                }
-            } else {
-                match send(self.reader.get_ref().as_fd()) {
-                    Err(Errno::AGAIN) => {
-                        let duplicate = self.reader.get_ref().try_clone()?;
-                        self.writer = Some(register(duplicate, Interest::WRITABLE)?);
-                    }
-                    Err(Errno::INTR) => {}
-                    done => return Poll::Ready(done.map_err(Into::into)),
-                }
-            }
+/// `None` when it would have to wait; a signal is no reason to stop.
+fn attempt<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> Option<io::Result<T>> {
+    loop {
+        match call() {
+            Err(Errno::AGAIN) => return None,
+            Err(Errno::INTR) => {}
+            done => return Some(done.map_err(Into::into)),
         }
     }
 }
 
 impl AsFd for UnixStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.reader.get_ref().as_fd()
+        self.socket.as_fd()
     }
 }
 
@@ -93,53 +70,41 @@ impl AsyncRead for UnixStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        loop {
-            let mut ready = ready!(self.reader.poll_read_ready(cx))?;
-            let received = rustix::net::recv(
-                self.reader.get_ref(),
-                buf.initialize_unfilled(),
-                RecvFlags::DONTWAIT,
-            );
-            match received {
-                // A short read does not clear readiness: data may be queued behind a message boundary.
-                Ok((length, _)) => {
-                    buf.advance(length);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(Errno::AGAIN) => ready.clear_ready(),
-                Err(Errno::INTR) => {}
-                Err(error) => return Poll::Ready(Err(error.into())),
-            }
-        }
+        // A short read does not clear readiness: data may be queued behind a message boundary.
+        let received = ready!(self.socket.poll_read(cx, |fd| {
+            let unfilled = buf.initialize_unfilled();
+            attempt(|| rustix::net::recv(fd, &mut *unfilled, RecvFlags::DONTWAIT))
+        }))?;
+        let (length, _) = received?;
+        buf.advance(length);
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for UnixStream {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        self.poll_send(cx, |fd| rustix::net::send(fd, buf, flags))
+        let sent = self
+            .socket
+            .poll_write(cx, |fd| attempt(|| rustix::net::send(fd, buf, flags)));
+        sent.map(|done| done?)
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        // The kernel refuses more than 1024 slices with EMSGSIZE.
-        let bufs = &bufs[..bufs.len().min(1024)];
-        self.poll_send(cx, |fd| {
-            rustix::net::sendmsg(
-                fd,
-                bufs,
-                &mut rustix::net::SendAncillaryBuffer::default(),
-                flags,
-            )
-        })
+        // The kernel refuses more with EMSGSIZE.
+        let bufs = &bufs[..bufs.len().min(msg::SLICES_MAX)];
+        let sent = self
+            .socket
+            .poll_write(cx, |fd| attempt(|| msg::send(fd, bufs, &[], None, false)));
+        sent.map(|done| done?)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -151,7 +116,7 @@ impl AsyncWrite for UnixStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match rustix::net::shutdown(self.reader.get_ref(), Shutdown::Write) {
+        match rustix::net::shutdown(&self.socket, Shutdown::Write) {
             Ok(()) | Err(Errno::NOTCONN) => Poll::Ready(Ok(())),
             Err(error) => Poll::Ready(Err(error.into())),
         }
@@ -165,6 +130,17 @@ pub enum Stream {
     Unix(UnixStream),
     /// TCP: its peer is an address, or what TLS proves.
     Tcp(tokio::net::TcpStream),
+}
+
+impl Stream {
+    /// The Unix stream, which can carry descriptors; `None` over TCP.
+    #[must_use]
+    pub fn as_unix(&self) -> Option<&UnixStream> {
+        match self {
+            Self::Unix(stream) => Some(stream),
+            Self::Tcp(_) => None,
+        }
+    }
 }
 
 impl AsFd for Stream {

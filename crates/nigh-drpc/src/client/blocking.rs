@@ -1,0 +1,350 @@
+//! The client for programs without a runtime: one call at a time, on the caller's thread.
+
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use nigh_socket::blocking::{UnixSeqpacket, connect_packet};
+use nigh_socket::{Address, Peer, RecvError, SendError};
+
+use super::error::{CallError, TransportError};
+use super::exchange::{Draft, Exchange, Reply};
+use super::link::take;
+use super::options::{ClientOptions, Pauses, Speaks};
+use crate::link::{Flush, Inbound, Message, Outbox, with_scratch};
+use crate::wire::{Call, Features, Framing, Status, Violation};
+
+/// Calls methods of one server, blocking the thread. Connects when it is needed, and again.
+#[derive(Debug)]
+pub struct BlockingClient {
+    address: Address,
+    options: ClientOptions,
+    link: Option<Link>,
+    server: Option<Peer>,
+    pauses: Pauses,
+}
+
+#[derive(Debug)]
+struct Link {
+    socket: UnixSeqpacket,
+    exchange: Exchange,
+    inbound: Inbound,
+    outbox: Outbox,
+    /// Calls that were given up and are still to be answered.
+    given_up: HashSet<i64>,
+    has_answered: bool,
+    /// The timeout that the socket has.
+    timeout: Option<Duration>,
+}
+
+impl BlockingClient {
+    /// A client of the server at `address`, connected.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, or [`Speaks::Probe`] finds no dRPC server.
+    pub fn connect(address: Address, options: ClientOptions) -> Result<Self, CallError> {
+        let mut client = Self::lazy(address, options);
+        client.link(None)?;
+        Ok(client)
+    }
+
+    /// As [`connect`](Self::connect), connecting with the first call only.
+    #[must_use]
+    pub fn lazy(address: Address, options: ClientOptions) -> Self {
+        Self {
+            address,
+            options,
+            link: None,
+            server: None,
+            pauses: Pauses::new(),
+        }
+    }
+
+    /// The server's address.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Who the server is, by what the kernel says of the latest connection; `None` before the first.
+    #[must_use]
+    pub fn server(&self) -> Option<&Peer> {
+        self.server.as_ref()
+    }
+
+    /// Calls `method` of `module`; without deadline and descriptors.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn call(
+        &mut self,
+        module: i32,
+        method: i32,
+        body: impl Into<Bytes>,
+    ) -> Result<Bytes, CallError> {
+        Ok(self.request(module, method).body(body).send()?.body)
+    }
+
+    /// Prepares a call of `method` of `module`.
+    pub fn request(&mut self, module: i32, method: i32) -> BlockingCall<'_> {
+        BlockingCall {
+            client: self,
+            draft: Draft {
+                module,
+                method,
+                ..Draft::default()
+            },
+            deadline: None,
+        }
+    }
+
+    fn link(&mut self, deadline: Option<Instant>) -> Result<&mut Link, CallError> {
+        if self.link.is_none() {
+            if let Some(pause) = self.pauses.pause() {
+                std::thread::sleep(left(deadline)?.map_or(pause, |left| left.min(pause)));
+            }
+            let framing = match self.options.speaks {
+                Speaks::Only(framing) => framing,
+                Speaks::Probe => Framing::Chunked,
+            };
+            let mut link = self.open(framing, deadline)?;
+            if self.options.speaks == Speaks::Probe {
+                match link.probe(deadline, &self.options) {
+                    Ok(()) => {}
+                    Err(CallError::PeerMisbehaved(Violation::LegacyPeer)) => {
+                        link = self.open(Framing::Legacy, deadline)?;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            self.link = Some(link);
+        }
+        self.link
+            .as_mut()
+            .ok_or_else(|| CallError::transport(TransportError::Closed))
+    }
+
+    fn open(&mut self, framing: Framing, deadline: Option<Instant>) -> Result<Link, CallError> {
+        let connect = self.options.connecting(left(deadline)?);
+        let connected = connect_packet(&self.address, &connect);
+        let (socket, peer) = connected.map_err(|error| CallError::Connect(Arc::new(error)))?;
+        self.server = Some(peer);
+        Ok(Link {
+            socket,
+            exchange: Exchange::new(framing, self.options.features),
+            inbound: Inbound::new(Ok(framing), &self.options.limits),
+            outbox: Outbox::default(),
+            given_up: HashSet::new(),
+            has_answered: false,
+            timeout: None,
+        })
+    }
+
+    fn send(&mut self, draft: Draft, deadline: Option<Instant>) -> Result<Reply, CallError> {
+        let options = self.options.clone();
+        let link = self.link(deadline)?;
+        let outcome = link.call(draft, deadline, &options);
+        let is_broken = matches!(
+            outcome,
+            Err(CallError::Transport(_) | CallError::PeerMisbehaved(_))
+        );
+        if is_broken {
+            let has_answered = link.has_answered;
+            self.pauses.note(has_answered, &options);
+            self.link = None;
+        }
+        outcome
+    }
+}
+
+impl Link {
+    fn probe(
+        &mut self,
+        deadline: Option<Instant>,
+        options: &ClientOptions,
+    ) -> Result<(), CallError> {
+        let Call { module, method, .. } = Call::probe(0);
+        let draft = Draft {
+            module,
+            method,
+            ..Draft::default()
+        };
+        match self.call(draft, deadline, options) {
+            Ok(_) => Ok(()),
+            Err(CallError::Status { status, .. }) if status != Status::FailedUnmarshalCall => {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn call(
+        &mut self,
+        draft: Draft,
+        deadline: Option<Instant>,
+        options: &ClientOptions,
+    ) -> Result<Reply, CallError> {
+        if !draft.fds.is_empty() && !self.exchange.is_settled() {
+            self.probe(deadline, options)?;
+        }
+        // A server that answers in order is asked when it is done with what was given up. drpc §8.3
+        let is_pipelined = self.exchange.features().has(Features::PIPELINING);
+        while !self.given_up.is_empty() && !is_pipelined {
+            let (sequence, _) = self.receive(deadline, options)?;
+            self.forget(sequence)?;
+        }
+        let time = left(deadline)?;
+        let (sequence, outgoing) = self.exchange.call(draft, time, &options.limits)?;
+        self.outbox.push(outgoing);
+        self.write(options)?;
+        loop {
+            match self.receive(deadline, options) {
+                Ok((found, outcome)) if found == sequence => return outcome,
+                Ok((other, _)) => self.forget(other)?,
+                Err(CallError::Deadline) => {
+                    self.given_up.insert(sequence);
+                    if let Some(cancel) = self.exchange.cancel(sequence) {
+                        self.outbox.push(cancel);
+                        self.write(options)?;
+                    }
+                    return Err(CallError::Deadline);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn forget(&mut self, sequence: i64) -> Result<(), Violation> {
+        if self.given_up.remove(&sequence) {
+            Ok(())
+        } else {
+            Err(Violation::Sequence { sequence })
+        }
+    }
+
+    /// Writes all of the outbox, within the write time: half a message would be the end of the connection.
+    fn write(&mut self, options: &ClientOptions) -> Result<(), CallError> {
+        let waited = options.limits.write_time;
+        let by = Instant::now().checked_add(waited);
+        loop {
+            let socket = &self.socket;
+            let flushed = self.outbox.flush(|slices, fds| socket.send(slices, fds));
+            match flushed {
+                Ok(Flush::Done) => return Ok(()),
+                Err(SendError::TimedOut) | Ok(Flush::Blocked)
+                    if by.is_some_and(|by| Instant::now() >= by) =>
+                {
+                    return Err(CallError::transport(TransportError::NotRead { waited }));
+                }
+                Err(SendError::TimedOut) | Ok(Flush::Blocked) => {}
+                // What the server had said before it left is still to be read.
+                Err(SendError::Closed | SendError::Reset) => {
+                    self.outbox = Outbox::default();
+                    return Ok(());
+                }
+                Err(error) => return Err(CallError::transport(error)),
+            }
+        }
+    }
+
+    /// The next answer, and whose it is.
+    fn receive(
+        &mut self,
+        deadline: Option<Instant>,
+        options: &ClientOptions,
+    ) -> Result<(i64, Result<Reply, CallError>), CallError> {
+        let waited = options.limits.message_time;
+        let mut complete_by = None;
+        let message = loop {
+            let by = [deadline, complete_by].into_iter().flatten().min();
+            match self.receive_packet(by) {
+                Ok(Some(message)) => break message,
+                Ok(None) => {
+                    complete_by = complete_by.or_else(|| Instant::now().checked_add(waited));
+                }
+                Err(CallError::Deadline) if complete_by.is_some_and(|by| by <= Instant::now()) => {
+                    let received = self.inbound.received();
+                    return Err(Violation::Stalled { received, waited }.into());
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let answer = self.exchange.answer(message)?;
+        self.has_answered = true;
+        Ok(answer)
+    }
+
+    fn receive_packet(&mut self, by: Option<Instant>) -> Result<Option<Message>, CallError> {
+        let timeout = left(by)?;
+        if timeout != self.timeout {
+            let set = self.socket.set_read_timeout(timeout);
+            set.map_err(|error| CallError::transport(RecvError::System(error)))?;
+            self.timeout = timeout;
+        }
+        let room = self.inbound.room();
+        let (socket, inbound) = (&self.socket, &mut self.inbound);
+        with_scratch(room, |buffer| {
+            let buffer = buffer.get_mut(..room).unwrap_or_default();
+            match socket.recv(buffer) {
+                Err(RecvError::TimedOut) => Err(CallError::Deadline),
+                received => take(inbound, received, buffer),
+            }
+        })
+    }
+}
+
+/// What is left until `deadline`.
+fn left(deadline: Option<Instant>) -> Result<Option<Duration>, CallError> {
+    let Some(deadline) = deadline else {
+        return Ok(None);
+    };
+    match deadline.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(CallError::Deadline),
+        left => Ok(Some(left)),
+    }
+}
+
+/// A call that is being prepared.
+#[derive(Debug)]
+#[must_use]
+pub struct BlockingCall<'a> {
+    client: &'a mut BlockingClient,
+    draft: Draft,
+    deadline: Option<Duration>,
+}
+
+impl BlockingCall<'_> {
+    /// The method's argument.
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.draft.body = body.into();
+        self
+    }
+
+    /// How long to wait, connecting included. A server of this project is told.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Descriptors to go with the call, at most 253. Only servers of this project take them.
+    pub fn descriptors(mut self, descriptors: Vec<OwnedFd>) -> Self {
+        self.draft.fds = descriptors;
+        self
+    }
+
+    /// Makes the call, blocking the thread. After [`CallError::Deadline`] the connection stays usable.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn send(self) -> Result<Reply, CallError> {
+        let Self {
+            client,
+            draft,
+            deadline,
+        } = self;
+        let deadline = deadline.and_then(|time| Instant::now().checked_add(time));
+        client.send(draft, deadline)
+    }
+}

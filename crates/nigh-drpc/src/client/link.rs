@@ -1,0 +1,384 @@
+//! One connection of the async client: callers send, one task receives and hands each answer to its call.
+//!
+//! Trap: a caller that stops waiting must not lose the place of its answer. The slot stays until the answer has come,
+//! and is then dropped by its sequence; the place among the calls in flight is free again only then.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use nigh_socket::{Received, RecvError, SendError, UnixSeqpacket};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::{Instant, Sleep};
+
+use super::error::{CallError, TransportError};
+use super::exchange::{Draft, Exchange, Reply, is_legacy_refusal};
+use crate::limits::Limits;
+use crate::link::{Flush, Inbound, Message, Outbox, with_scratch};
+use crate::wire::{Framing, Violation};
+
+type Outcome = Result<Reply, CallError>;
+
+/// A connection that callers share.
+#[derive(Debug)]
+pub(crate) struct Link {
+    socket: UnixSeqpacket,
+    limits: Limits,
+    state: Mutex<State>,
+    /// Places for calls in flight: one, and the window once it is granted.
+    places: Arc<Semaphore>,
+    /// Wakes the receiving task when there is something to write, or nothing left to do.
+    driver: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    exchange: Exchange,
+    outbox: Outbox,
+    slots: HashMap<i64, Slot>,
+    /// Why the connection is of no further use.
+    broken: Option<CallError>,
+    has_answered: bool,
+    places_given: u32,
+}
+
+/// A call in flight.
+#[derive(Debug)]
+struct Slot {
+    /// Who waits; nobody, once the call was given up.
+    waiter: Option<oneshot::Sender<Outcome>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Link {
+    /// Speaks `framing` on a connected socket; a task of its own receives until the link is closed.
+    pub(crate) fn start(socket: UnixSeqpacket, exchange: Exchange, limits: &Limits) -> Arc<Self> {
+        let inbound = Inbound::new(Ok(exchange.framing), limits);
+        let link = Arc::new(Self {
+            socket,
+            limits: limits.clone(),
+            state: Mutex::new(State {
+                exchange,
+                outbox: Outbox::default(),
+                slots: HashMap::new(),
+                broken: None,
+                has_answered: false,
+                places_given: 1,
+            }),
+            places: Arc::new(Semaphore::new(1)),
+            driver: Notify::new(),
+        });
+        let driver = Driver {
+            link: Arc::clone(&link),
+            inbound,
+            message_timer: None,
+            write_timer: None,
+        };
+        tokio::spawn(driver.run());
+        link
+    }
+
+    /// Whether it can be used.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.state().broken.is_none()
+    }
+
+    /// Why it broke, if it did.
+    pub(crate) fn broken(&self) -> Option<CallError> {
+        self.state().broken.clone()
+    }
+
+    /// Whether any answer ever came.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.state().has_answered
+    }
+
+    /// Whether it is known what the server understands.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.state().exchange.is_settled()
+    }
+
+    /// Makes a call. `Err(draft)` when the link broke before anything was sent.
+    pub(crate) async fn call(
+        self: &Arc<Self>,
+        draft: Draft,
+        deadline: Option<Instant>,
+    ) -> Result<Outcome, Draft> {
+        let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
+            return Err(draft);
+        };
+        let (waiter, answer) = oneshot::channel();
+        let sequence = match self.begin(draft, deadline, waiter, place) {
+            Ok(Ok(sequence)) => sequence,
+            Ok(Err(error)) => return Ok(Err(error)),
+            Err(draft) => return Err(draft),
+        };
+        let mut pending = Pending {
+            link: self,
+            sequence,
+            is_answered: false,
+        };
+        let outcome = answer.await;
+        pending.is_answered = true;
+        Ok(outcome.unwrap_or_else(|_| Err(CallError::transport(TransportError::Dropped))))
+    }
+
+    fn begin(
+        &self,
+        draft: Draft,
+        deadline: Option<Instant>,
+        waiter: oneshot::Sender<Outcome>,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Result<i64, CallError>, Draft> {
+        let mut state = self.state();
+        if state.broken.is_some() {
+            return Err(draft);
+        }
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let (sequence, outgoing) = match state.exchange.call(draft, left, &self.limits) {
+            Ok(call) => call,
+            Err(error) => return Ok(Err(error)),
+        };
+        state.slots.insert(
+            sequence,
+            Slot {
+                waiter: Some(waiter),
+                _place: place,
+            },
+        );
+        state.outbox.push(outgoing);
+        self.send(&mut state);
+        Ok(Ok(sequence))
+    }
+
+    /// Sends what it can now; the task does the rest.
+    fn send(&self, state: &mut State) {
+        let flushed = state
+            .outbox
+            .flush(|slices, fds| self.socket.try_send(slices, fds));
+        match flushed {
+            Ok(Flush::Done) => {}
+            Ok(Flush::Blocked) => self.driver.notify_one(),
+            // What the server had sent before is still to be read: the task finds out.
+            Err(error) => self.send_failed(state, error),
+        }
+    }
+
+    fn send_failed(&self, state: &mut State, error: SendError) {
+        state.outbox = Outbox::default();
+        if !matches!(error, SendError::Closed | SendError::Reset) {
+            self.break_with(state, CallError::transport(error));
+        }
+        self.driver.notify_one();
+    }
+
+    /// Nobody waits for the answer any more. drpc §8.3
+    fn give_up(&self, sequence: i64) {
+        let mut state = self.state();
+        let Some(slot) = state.slots.get_mut(&sequence) else {
+            return;
+        };
+        slot.waiter = None;
+        if let Some(cancel) = state.exchange.cancel(sequence) {
+            state.outbox.push(cancel);
+            self.send(&mut state);
+        }
+    }
+
+    /// Ends the link: all calls in flight and all to come fail.
+    pub(crate) fn close(&self, error: CallError) {
+        self.break_with(&mut self.state(), error);
+        self.driver.notify_one();
+    }
+
+    fn break_with(&self, state: &mut State, error: CallError) {
+        if state.broken.is_some() {
+            return;
+        }
+        for (_, slot) in state.slots.drain() {
+            if let Some(waiter) = slot.waiter {
+                // Who has just stopped waiting needs no answer.
+                let _ = waiter.send(Err(error.clone()));
+            }
+        }
+        state.broken = Some(error);
+        self.places.close();
+    }
+
+    fn receive(&self, message: Message) -> Result<(), Violation> {
+        let mut state = self.state();
+        let (sequence, outcome) = state.exchange.answer(message)?;
+        let slot = state.slots.remove(&sequence);
+        let Slot { waiter, _place } = slot.ok_or(Violation::Sequence { sequence })?;
+        state.has_answered = true;
+        let window = state.exchange.window();
+        if let Some(more @ 1..) = window.checked_sub(state.places_given) {
+            state.places_given = window;
+            self.places.add_permits(more as usize);
+        }
+        drop(state);
+        if let Some(waiter) = waiter {
+            let _ = waiter.send(outcome);
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call whose answer is waited for; gives it up when dropped.
+struct Pending<'a> {
+    link: &'a Link,
+    sequence: i64,
+    is_answered: bool,
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.link.give_up(self.sequence);
+        }
+    }
+}
+
+/// The task that receives.
+struct Driver {
+    link: Arc<Link>,
+    inbound: Inbound,
+    message_timer: Option<Pin<Box<Sleep>>>,
+    write_timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        let link = Arc::clone(&self.link);
+        loop {
+            // Kept over the poll, so that no notice is lost between looking and waiting.
+            let mut noticed = std::pin::pin!(link.driver.notified());
+            let ended = poll_fn(|cx| {
+                if let Poll::Ready(error) = self.poll(cx) {
+                    return Poll::Ready(Some(error));
+                }
+                noticed.as_mut().poll(cx).map(|()| None)
+            });
+            if let Some(error) = ended.await {
+                self.link.close(error);
+                return;
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CallError> {
+        if let Some(error) = self.link.broken() {
+            return Poll::Ready(error);
+        }
+        self.write(cx);
+        loop {
+            match self.read(cx) {
+                Poll::Ready(Ok(Some(message))) => {
+                    self.message_timer = None;
+                    if let Err(violation) = self.link.receive(message) {
+                        return Poll::Ready(violation.into());
+                    }
+                }
+                Poll::Ready(Ok(None)) => {
+                    let time = self.link.limits.message_time;
+                    start(&mut self.message_timer, time);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
+                Poll::Pending => return self.check_time(cx),
+            }
+        }
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) {
+        let link = &self.link;
+        let mut state = link.state();
+        let sent = state.outbox.sent();
+        let flushed =
+            state
+                .outbox
+                .flush(|slices, fds| match link.socket.poll_send(cx, slices, fds) {
+                    Poll::Ready(sent) => sent,
+                    Poll::Pending => Err(SendError::WouldBlock),
+                });
+        match flushed {
+            Ok(flushed) => {
+                if flushed == Flush::Done || sent != state.outbox.sent() {
+                    self.write_timer = None;
+                }
+                if flushed == Flush::Blocked {
+                    start(&mut self.write_timer, link.limits.write_time);
+                }
+            }
+            Err(error) => link.send_failed(&mut state, error),
+        }
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, CallError>> {
+        let room = self.inbound.room();
+        let (link, inbound) = (&self.link, &mut self.inbound);
+        with_scratch(room, |buffer| {
+            let buffer = buffer.get_mut(..room).unwrap_or_default();
+            let received = ready!(link.socket.poll_recv(cx, buffer));
+            Poll::Ready(take(inbound, received, buffer))
+        })
+    }
+
+    fn check_time(&mut self, cx: &mut Context<'_>) -> Poll<CallError> {
+        let limits = &self.link.limits;
+        if let Some(timer) = &mut self.message_timer
+            && timer.as_mut().poll(cx).is_ready()
+        {
+            let received = self.inbound.received();
+            let waited = limits.message_time;
+            return Poll::Ready(Violation::Stalled { received, waited }.into());
+        }
+        if let Some(timer) = &mut self.write_timer
+            && timer.as_mut().poll(cx).is_ready()
+        {
+            let waited = limits.write_time;
+            return Poll::Ready(CallError::transport(TransportError::NotRead { waited }));
+        }
+        Poll::Pending
+    }
+}
+
+fn start(timer: &mut Option<Pin<Box<Sleep>>>, time: Duration) {
+    timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
+}
+
+/// What was received, as a message or as what ends the connection. Shared with the blocking client.
+pub(crate) fn take(
+    inbound: &mut Inbound,
+    received: Result<Received, RecvError>,
+    buffer: &[u8],
+) -> Result<Option<Message>, CallError> {
+    let (length, fds, is_lost) = match received {
+        Ok(Received::Packet(packet)) => (packet.length, packet.fds, false),
+        Err(RecvError::DescriptorsLost { length, .. }) => (length, Vec::new(), true),
+        Ok(Received::End) | Err(RecvError::Reset) if inbound.is_partial() => {
+            let received = inbound.received();
+            return Err(Violation::EndInMessage { received }.into());
+        }
+        Ok(Received::End) | Err(RecvError::Reset) => {
+            return Err(CallError::transport(TransportError::Closed));
+        }
+        Err(RecvError::TooLong { length, room }) => {
+            return Err(Violation::PacketTooLarge { length, max: room }.into());
+        }
+        Err(error) => return Err(CallError::transport(error)),
+    };
+    let packet = buffer.get(..length).unwrap_or_default();
+    if inbound.framing() == Some(Framing::Chunked) && is_legacy_refusal(packet) {
+        return Err(Violation::LegacyPeer.into());
+    }
+    inbound
+        .accept(packet, fds, is_lost)
+        .map_err(|error| error.violation.into())
+}

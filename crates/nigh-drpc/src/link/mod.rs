@@ -1,0 +1,9 @@
+//! One connection's two directions, the same for server and client: packets in, messages out.
+
+mod inbound;
+mod outbox;
+mod scratch;
+
+pub(crate) use inbound::{Inbound, InboundError, Message};
+pub(crate) use outbox::{Flush, Outbox, Outgoing};
+pub(crate) use scratch::with_scratch;

@@ -1,0 +1,450 @@
+//! One caller, from its first packet to its last: reads calls, starts handlers, writes answers, keeps the times.
+//!
+//! One task does all of it, so answers need no lock and never interleave. It reads only while nothing waits to be
+//! written and there is room for another call: a caller that does not read, or asks too much, waits in its own buffer.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use nigh_socket::{Drain, Peer, Received, RecvError, SendError, UnixSeqpacket};
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep};
+
+use super::answer::Style;
+use super::calls::Shared;
+use super::handler::{Caller, Failure, Request};
+use super::running::{Done, Running};
+use crate::link::{Flush, Inbound, InboundError, Message, Outbox, with_scratch};
+use crate::wire::{Call, Features, Framing, Reason, Violation};
+
+/// Why a connection ended early. It concerns nobody but its caller.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ending {
+    #[error("{0}")]
+    Violation(Violation),
+    #[error(transparent)]
+    Send(#[from] SendError),
+    #[error(transparent)]
+    Recv(#[from] RecvError),
+    #[error("did not read an answer for {} ms", .0.as_millis())]
+    NotRead(Duration),
+}
+
+impl From<Violation> for Ending {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+/// A call that was read and waits for room.
+struct Held {
+    call: Call,
+    message: Message,
+}
+
+/// What the caller offered and got.
+#[derive(Clone, Copy)]
+enum Agreement {
+    /// Nothing was read yet.
+    Open,
+    /// To be told with the next answer.
+    Granted(Features),
+    Told,
+}
+
+pub(crate) struct Connection {
+    shared: Arc<Shared>,
+    socket: UnixSeqpacket,
+    peer: Peer,
+    inbound: Inbound,
+    outbox: Outbox,
+    running: Running,
+    held: Option<Held>,
+    agreement: Agreement,
+    features: Features,
+    gone: watch::Sender<bool>,
+    /// The caller will send nothing more.
+    has_ended: bool,
+    drain: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    is_draining: bool,
+    message_timer: Timer,
+    write_timer: Timer,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        socket: UnixSeqpacket,
+        peer: Peer,
+        drain: Option<Drain>,
+    ) -> Self {
+        let drain = drain.map(|mut drain| -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            Box::pin(async move {
+                let _deadline = drain.begun().await;
+            })
+        });
+        Self {
+            inbound: Inbound::new(shared.framing, &shared.limits),
+            shared,
+            socket,
+            peer,
+            outbox: Outbox::default(),
+            running: Running::default(),
+            held: None,
+            agreement: Agreement::Open,
+            features: Features::NONE,
+            gone: watch::Sender::new(false),
+            has_ended: false,
+            drain,
+            is_draining: false,
+            message_timer: Timer::default(),
+            write_timer: Timer::default(),
+        }
+    }
+
+    /// Serves until the caller leaves, breaks a rule, or the server has drained.
+    pub(crate) async fn serve(mut self) -> Result<(), Ending> {
+        let ended = std::future::poll_fn(|cx| self.poll(cx)).await;
+        self.gone.send_replace(true);
+        ended
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ending>> {
+        self.watch_drain(cx);
+        loop {
+            let is_written = match self.flush(cx)? {
+                Flush::Done => true,
+                Flush::Blocked => false,
+            };
+            let mut progressed = false;
+            while let Poll::Ready(done) = self.running.poll_done(cx) {
+                self.answer(done);
+                progressed = true;
+            }
+            if self.has_room()
+                && let Some(held) = self.held.take()
+            {
+                self.start(cx, held)?;
+                progressed = true;
+            }
+            if is_written && self.held.is_none() && !self.has_ended && self.outbox.is_empty() {
+                match self.read(cx) {
+                    Poll::Ready(read) => {
+                        read?;
+                        progressed = true;
+                    }
+                    // Whoever had called when the drain began has been answered.
+                    Poll::Pending if self.is_draining && self.is_idle() => self.has_ended = true,
+                    Poll::Pending => {}
+                }
+            }
+            if self.is_finished() {
+                return Poll::Ready(Ok(()));
+            }
+            if !progressed {
+                return self.check_time(cx).map(Err);
+            }
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.has_ended && self.held.is_none() && self.is_idle()
+    }
+
+    fn is_idle(&self) -> bool {
+        let is_reading = !self.has_ended && self.inbound.is_partial();
+        !is_reading && self.running.count() == 0 && self.outbox.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        let max = if self.features.has(Features::PIPELINING) {
+            self.shared.limits.calls_in_flight_max.max(1) as usize
+        } else {
+            1
+        };
+        let count = self.running.count();
+        let bytes = self.running.bytes() < self.shared.limits.in_flight_bytes_max;
+        self.outbox.is_empty() && (count == 0 || count < max && bytes)
+    }
+
+    fn watch_drain(&mut self, cx: &mut Context<'_>) {
+        if let Some(drain) = &mut self.drain
+            && drain.as_mut().poll(cx).is_ready()
+        {
+            self.drain = None;
+            self.is_draining = true;
+        }
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) -> Result<Flush, Ending> {
+        let sent = self.outbox.sent();
+        let flushed =
+            self.outbox
+                .flush(|slices, fds| match self.socket.poll_send(cx, slices, fds) {
+                    Poll::Ready(sent) => sent,
+                    Poll::Pending => Err(SendError::WouldBlock),
+                });
+        let flushed = match flushed {
+            Ok(flushed) => flushed,
+            // The caller has gone: what it asked for is still done, its answers go nowhere. drpc §7.7
+            Err(SendError::Closed | SendError::Reset) => {
+                self.outbox = Outbox::default();
+                self.gone.send_replace(true);
+                Flush::Done
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if flushed == Flush::Done || sent != self.outbox.sent() {
+            self.write_timer.stop();
+        }
+        if flushed == Flush::Blocked {
+            self.write_timer.run(self.shared.limits.write_time);
+        }
+        Ok(flushed)
+    }
+
+    /// Receives one packet and looks at what it completes.
+    fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ending>> {
+        let room = self.inbound.room();
+        let accepted = with_scratch(room, |buffer| {
+            let buffer = &mut buffer[..room];
+            let received = match self.last_try(buffer) {
+                Some(received) => received,
+                None => std::task::ready!(self.socket.poll_recv(cx, buffer)),
+            };
+            Poll::Ready(take(&mut self.inbound, received, buffer))
+        });
+        let message = match std::task::ready!(accepted) {
+            Ok(Some(message)) => message,
+            Ok(None) => {
+                let time = self.shared.limits.message_time;
+                self.message_timer.run(time);
+                return Poll::Ready(Ok(()));
+            }
+            Err(Break::End) => return Poll::Ready(self.end()),
+            Err(Break::Recv(error)) => return Poll::Ready(Err(error.into())),
+            Err(Break::Inbound(InboundError {
+                violation,
+                tell_legacy,
+            })) => {
+                if tell_legacy {
+                    self.tell_unreadable();
+                }
+                return Poll::Ready(Err(violation.into()));
+            }
+        };
+        self.message_timer.stop();
+        Poll::Ready(self.receive(message))
+    }
+
+    /// While draining, what the kernel has and the reactor has not reported yet: nothing that was sent is left behind.
+    fn last_try(&self, buffer: &mut [u8]) -> Option<Result<Received, RecvError>> {
+        if !self.is_draining {
+            return None;
+        }
+        match self.socket.try_recv(buffer) {
+            Err(RecvError::WouldBlock) => None,
+            received => Some(received),
+        }
+    }
+
+    /// The caller will send nothing more; running calls are told. drpc §7.7
+    fn end(&mut self) -> Result<(), Ending> {
+        self.has_ended = true;
+        self.gone.send_replace(true);
+        if self.inbound.is_partial() {
+            let received = self.inbound.received();
+            return Err(Violation::EndInMessage { received }.into());
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, message: Message) -> Result<(), Ending> {
+        let Ok(call) = Call::decode(&message.bytes) else {
+            self.outbox.push(self.style().unreadable());
+            return Ok(());
+        };
+        if self.features.has(Features::DESCRIPTORS) && !message.fds_lost {
+            let (received, announced) = (message.fds_received, call.extensions.descriptors);
+            if received != announced as usize || received != message.fds.len() {
+                return Err(Violation::Descriptors {
+                    received,
+                    announced,
+                }
+                .into());
+            }
+        }
+        if call.extensions.cancel && self.features.has(Features::CANCEL) {
+            self.running.cancel(call.sequence);
+            return Ok(());
+        }
+        if let Agreement::Open = self.agreement {
+            let granted = call.extensions.features.and(self.shared.features);
+            self.agreement = if call.extensions.features == Features::NONE {
+                Agreement::Told
+            } else {
+                Agreement::Granted(granted)
+            };
+        }
+        self.held = Some(Held { call, message });
+        Ok(())
+    }
+
+    fn start(&mut self, cx: &mut Context<'_>, held: Held) -> Result<(), Ending> {
+        let Held { call, message } = held;
+        let sequence = call.sequence;
+        let refuse = |failure| Done {
+            sequence,
+            outcome: Err(failure),
+            panicked: false,
+        };
+        if self.is_draining {
+            self.shared.counters.calls_refused_draining();
+            self.answer(refuse(Failure::because(Reason::Unavailable)));
+            return Ok(());
+        }
+        let shared = Arc::clone(&self.shared);
+        let method = match shared.find(&self.peer, &call) {
+            Ok(method) => method,
+            Err(failure) => {
+                self.answer(refuse(failure));
+                return Ok(());
+            }
+        };
+        let takes_descriptors = self.features.has(Features::DESCRIPTORS);
+        if takes_descriptors && message.fds_lost {
+            self.answer(refuse(Failure::because(Reason::DescriptorsLost)));
+            return Ok(());
+        }
+        let deadline = call.extensions.deadline;
+        let deadline = deadline.filter(|_| self.features.has(Features::DEADLINE));
+        let request = Request {
+            module: call.module,
+            method: call.method,
+            body: call.body,
+            peer: self.peer.clone(),
+            descriptors: if takes_descriptors {
+                message.fds
+            } else {
+                Vec::new()
+            },
+            deadline: deadline.and_then(|time| Instant::now().checked_add(time)),
+            caller: Caller::new(self.gone.subscribe()),
+        };
+        self.shared.counters.calls_handled();
+        tracing::trace!(method = %method.name, sequence, "call from {}", self.peer);
+        if let Some(done) = self.running.start(cx, sequence, method, request) {
+            self.answer(done);
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, done: Done) {
+        if done.panicked {
+            self.shared.counters.handler_panics();
+        }
+        // The answer that grants is already in the style that was granted.
+        let grant = match self.agreement {
+            Agreement::Granted(features) => {
+                self.agreement = Agreement::Told;
+                self.features = features;
+                let window = self.shared.limits.calls_in_flight_max.max(1);
+                let window = if features.has(Features::PIPELINING) {
+                    window
+                } else {
+                    0
+                };
+                Some((features, window))
+            }
+            Agreement::Open | Agreement::Told => None,
+        };
+        let outgoing = self.style().respond(done.sequence, done.outcome, grant);
+        self.outbox.push(outgoing);
+    }
+
+    fn style(&self) -> Style {
+        let framing = self.inbound.framing().unwrap_or(Framing::Chunked);
+        Style::new(framing, self.features, &self.shared.limits)
+    }
+
+    /// Says, once and without waiting, to what was probably a legacy caller that it cannot be read. drpc §4.4
+    fn tell_unreadable(&mut self) {
+        let style = Style::new(Framing::Legacy, Features::NONE, &self.shared.limits);
+        self.outbox.push(style.unreadable());
+        // The connection ends in any case.
+        let _ = self
+            .outbox
+            .flush(|slices, fds| self.socket.try_send(slices, fds));
+    }
+
+    fn check_time(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        if self.message_timer.poll(cx).is_ready() {
+            return Poll::Ready(Ending::Violation(Violation::Stalled {
+                received: self.inbound.received(),
+                waited: self.shared.limits.message_time,
+            }));
+        }
+        self.write_timer
+            .poll(cx)
+            .map(|()| Ending::NotRead(self.shared.limits.write_time))
+    }
+}
+
+/// What ends reading.
+enum Break {
+    End,
+    Recv(RecvError),
+    Inbound(InboundError),
+}
+
+/// Gives what was received to the assembler.
+fn take(
+    inbound: &mut Inbound,
+    received: Result<Received, RecvError>,
+    buffer: &[u8],
+) -> Result<Option<Message>, Break> {
+    let (length, fds, is_lost) = match received {
+        Ok(Received::Packet(packet)) => (packet.length, packet.fds, false),
+        Err(RecvError::DescriptorsLost { length, .. }) => (length, Vec::new(), true),
+        Ok(Received::End) => return Err(Break::End),
+        // The caller closed with answers unread; its calls have all been received.
+        Err(RecvError::Reset) => return Err(Break::End),
+        Err(RecvError::TooLong { length, room }) => {
+            return Err(Break::Inbound(InboundError {
+                violation: Violation::PacketTooLarge { length, max: room },
+                tell_legacy: inbound.may_be_legacy(buffer),
+            }));
+        }
+        Err(error) => return Err(Break::Recv(error)),
+    };
+    let packet = buffer.get(..length).unwrap_or_default();
+    inbound.accept(packet, fds, is_lost).map_err(Break::Inbound)
+}
+
+/// A time that is made only when something has to wait.
+#[derive(Default)]
+struct Timer {
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Timer {
+    /// Starts, unless it runs.
+    fn run(&mut self, time: Duration) {
+        self.sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
+    }
+
+    fn stop(&mut self) {
+        self.sleep = None;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.sleep {
+            Some(sleep) => sleep.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}

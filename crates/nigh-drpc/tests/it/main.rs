@@ -1,0 +1,14 @@
+//! Tests of nigh-drpc from outside: golden vectors, violations, properties, and real sockets.
+
+mod bytes_of;
+mod calling;
+mod faults;
+mod first_packet;
+mod golden;
+mod harness;
+mod properties;
+mod servers;
+mod serving;
+mod sharing;
+mod stubs;
+mod violations;

@@ -1,0 +1,241 @@
+//! `recvmsg` and `sendmsg` with descriptors and credentials: what arrives is owned before anything is looked at.
+//!
+//! Trap: a control buffer made for one descriptor has room for two, and a pidfd comes with each message once it was asked
+//! for; what is not taken from the buffer leaks. So the buffer holds all that can come, and all of it is taken.
+
+use std::cell::RefCell;
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+use super::opt::Credentials;
+use crate::cmsg::{self, Control, Malformed};
+
+/// What the kernel takes per message (`SCM_MAX_FD`).
+pub(crate) const FDS_MAX: usize = 253;
+
+/// What the kernel takes per call (`UIO_MAXIOV`).
+pub(crate) const SLICES_MAX: usize = 1024;
+
+/// Of linux/socket.h (Linux 6.5).
+const SCM_PIDFD: i32 = 4;
+
+/// Every descriptor, the credentials, the pidfd and the time stamp.
+const CONTROL_BYTES: usize =
+    cmsg::space(FDS_MAX * 4) + cmsg::space(12) + cmsg::space(4) + cmsg::space(16);
+
+const FDS_BYTES: usize = cmsg::space(FDS_MAX * 4);
+
+/// `struct sockaddr_un`, and room for a kernel that reports more than it has.
+const NAME_BYTES: usize = NAME_LENGTH as usize;
+const NAME_LENGTH: libc::socklen_t = 128;
+
+/// Aligned as `struct cmsghdr` is.
+#[repr(C, align(8))]
+struct Aligned<const N: usize>([u8; N]);
+
+thread_local! {
+    /// One per thread, because clearing it takes as long as a tenth of a receive. What an earlier message left in it is
+    /// never looked at: the kernel says how much it wrote.
+    static CONTROL: RefCell<Aligned<CONTROL_BYTES>> =
+        const { RefCell::new(Aligned([0; CONTROL_BYTES])) };
+}
+
+/// A received message, all of whose descriptors are owned.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    /// Of the whole message on packets and datagrams, also when it did not fit; of what was copied on streams.
+    pub(crate) length: usize,
+    /// It did not fit; the rest is gone.
+    pub(crate) is_truncated: bool,
+    /// Descriptors (or credentials) are missing, for want of free descriptors here.
+    pub(crate) is_control_truncated: bool,
+    /// Whether anything came beside the data: never at the end of the stream of packets.
+    pub(crate) has_control: bool,
+    pub(crate) fds: Vec<OwnedFd>,
+    pub(crate) credentials: Option<Credentials>,
+    /// A descriptor of the sender's process, if it was asked for; or why there is none.
+    pub(crate) process: Option<Result<OwnedFd, Errno>>,
+}
+
+/// The address of a datagram's sender as the kernel wrote it, the family first; empty if the sender has none.
+#[derive(Debug)]
+pub(crate) struct RawName {
+    bytes: [u8; NAME_BYTES],
+    length: usize,
+}
+
+impl RawName {
+    pub(crate) const fn new() -> Self {
+        Self {
+            bytes: [0; NAME_BYTES],
+            length: 0,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or(&self.bytes)
+    }
+}
+
+/// How to receive.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manner {
+    /// Wait for a message, as the socket's own flags and timeout say.
+    pub(crate) waits: bool,
+    /// Bytes without boundaries: what is not read now is read next.
+    pub(crate) is_stream: bool,
+}
+
+/// Receives one message into `slices`. The name of the sender goes to `name`.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    slices: &mut [IoSliceMut<'_>],
+    manner: Manner,
+    name: Option<&mut RawName>,
+) -> Result<Arrival, Errno> {
+    CONTROL.with_borrow_mut(|control| receive_with(control, socket, slices, manner, name))
+}
+
+fn receive_with(
+    control: &mut Aligned<CONTROL_BYTES>,
+    socket: BorrowedFd<'_>,
+    slices: &mut [IoSliceMut<'_>],
+    manner: Manner,
+    name: Option<&mut RawName>,
+) -> Result<Arrival, Errno> {
+    let mut header = empty_header();
+    header.msg_iov = slices.as_mut_ptr().cast();
+    header.msg_iovlen = slices.len().min(SLICES_MAX) as _;
+    header.msg_control = control.0.as_mut_ptr().cast();
+    header.msg_controllen = CONTROL_BYTES as _;
+    let name_length = match name {
+        Some(name) => {
+            header.msg_name = name.bytes.as_mut_ptr().cast();
+            header.msg_namelen = NAME_LENGTH;
+            Some(&mut name.length)
+        }
+        None => None,
+    };
+    let mut flags = libc::MSG_CMSG_CLOEXEC;
+    if !manner.waits {
+        flags |= libc::MSG_DONTWAIT;
+    }
+    if !manner.is_stream {
+        // The length is then the message's own, whatever room there is.
+        flags |= libc::MSG_TRUNC;
+    }
+    // SAFETY: `socket` is open while borrowed. `msg_iov` points to `msg_iovlen` slices (an `IoSliceMut` is laid out as
+    // an `iovec`), `msg_control` and `msg_name` to `CONTROL_BYTES` and `NAME_BYTES`; all of them are borrowed mutably
+    // until after the call, and every byte pattern is a valid `u8`.
+    let outcome = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+    let Ok(length) = usize::try_from(outcome) else {
+        return Err(last_error());
+    };
+    if let Some(name_length) = name_length {
+        *name_length = usize::try_from(header.msg_namelen).unwrap_or(usize::MAX);
+    }
+    // The type differs between C libraries.
+    let control_length: usize = header.msg_controllen as _;
+    let controls = control.0.get(..control_length);
+    let mut arrival = Arrival {
+        length,
+        is_truncated: header.msg_flags & libc::MSG_TRUNC != 0,
+        is_control_truncated: header.msg_flags & libc::MSG_CTRUNC != 0,
+        has_control: control_length != 0,
+        fds: Vec::new(),
+        credentials: None,
+        process: None,
+    };
+    arrival.take(controls.ok_or(Errno::PROTO)?)?;
+    Ok(arrival)
+}
+
+impl Arrival {
+    /// Owns every descriptor in a control buffer that `recvmsg` has just filled, and reads the rest.
+    fn take(&mut self, controls: &[u8]) -> Result<(), Errno> {
+        for control in cmsg::parse(controls) {
+            let Control { level, kind, data } = control.map_err(|Malformed| Errno::PROTO)?;
+            match (level, kind) {
+                (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
+                    for number in cmsg::numbers(data).filter(|number| *number >= 0) {
+                        // SAFETY: the kernel wrote this number into an SCM_RIGHTS message of the call that has just
+                        // succeeded: it installed the descriptor for us, and nothing else in this process owns it.
+                        // The buffer is read once.
+                        self.fds.push(unsafe { OwnedFd::from_raw_fd(number) });
+                    }
+                }
+                (libc::SOL_SOCKET, SCM_PIDFD) => {
+                    for number in cmsg::numbers(data) {
+                        self.process = Some(if number >= 0 {
+                            // SAFETY: as above; a pidfd that the kernel installed for this message alone.
+                            Ok(unsafe { OwnedFd::from_raw_fd(number) })
+                        } else {
+                            Err(Errno::from_raw_os_error(number.saturating_neg()))
+                        });
+                    }
+                }
+                (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) => {
+                    self.credentials = Credentials::from_bytes(data);
+                }
+                // Time stamps and labels hold no descriptors.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sends one message, to `name` (a socket address as bytes) on a datagram socket that is not connected.
+///
+/// The caller has checked that there are not more than [`FDS_MAX`] descriptors and [`SLICES_MAX`] slices.
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    slices: &[IoSlice<'_>],
+    fds: &[BorrowedFd<'_>],
+    name: Option<&[u8]>,
+    waits: bool,
+) -> Result<usize, Errno> {
+    if let ([slice], [], None) = (slices, fds, name) {
+        let mut flags = SendFlags::NOSIGNAL;
+        flags.set(SendFlags::DONTWAIT, !waits);
+        return rustix::net::send(socket, slice, flags);
+    }
+    let mut control;
+    let mut header = empty_header();
+    header.msg_iov = slices.as_ptr().cast_mut().cast();
+    header.msg_iovlen = slices.len() as _;
+    if !fds.is_empty() {
+        control = Aligned([0_u8; FDS_BYTES]);
+        let numbers = fds.iter().map(AsRawFd::as_raw_fd);
+        let written =
+            cmsg::write_numbers(&mut control.0, libc::SOL_SOCKET, libc::SCM_RIGHTS, numbers);
+        header.msg_controllen = written.ok_or(Errno::INVAL)? as _;
+        header.msg_control = control.0.as_mut_ptr().cast();
+    }
+    if let Some(name) = name {
+        header.msg_name = name.as_ptr().cast_mut().cast();
+        header.msg_namelen = name.len().try_into().map_err(|_| Errno::INVAL)?;
+    }
+    let mut flags = libc::MSG_NOSIGNAL;
+    if !waits {
+        flags |= libc::MSG_DONTWAIT;
+    }
+    // SAFETY: `socket` and the descriptors in `control` are open while borrowed. `msg_iov` points to `msg_iovlen` slices
+    // (an `IoSlice` is laid out as an `iovec`), `msg_control` and `msg_name` to as many bytes as is said beside them.
+    // All are borrowed until after the call, which only reads them.
+    let outcome = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, flags) };
+    usize::try_from(outcome).map_err(|_| last_error())
+}
+
+fn empty_header() -> libc::msghdr {
+    // SAFETY: `msghdr` consists of pointers and integers, for which all-zero (null, none) is a value.
+    unsafe { MaybeUninit::zeroed().assume_init() }
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}

@@ -1,0 +1,241 @@
+//! Descriptors on a stream: they leave with the first byte, once, and are never lost without a word.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper's broken precondition is a failed test"
+)]
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{Command, Stdio};
+
+use nigh_socket::{
+    Chunk, ConnectOptions, Listener, RecvError, SendError, Stream, UnixStream, connect,
+};
+use nigh_testkit::{Child, OpenFds, TempSocket, limit_descriptors};
+use rustix::io::{FdFlags, fcntl_getfd};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+async fn send(stream: &UnixStream, bytes: &[u8], fds: usize) -> usize {
+    let fds = vec![stream.as_fd(); fds];
+    let slices = [IoSlice::new(bytes)];
+    stream.send_with_fds(&slices, &fds).await.unwrap()
+}
+
+async fn recv(stream: &UnixStream, room: usize) -> (Vec<u8>, Chunk) {
+    let mut buffer = vec![0; room];
+    let chunk = stream.recv_with_fds(&mut buffer).await.unwrap();
+    buffer.truncate(chunk.length);
+    (buffer, chunk)
+}
+
+/// What one receive after the other returns: bytes, and how many descriptors.
+async fn chunks(stream: &UnixStream, room: usize, count: usize) -> Vec<(String, usize)> {
+    let mut found = Vec::new();
+    for _ in 0..count {
+        let (bytes, chunk) = recv(stream, room).await;
+        assert!(!chunk.fds_lost && chunk.sender.is_none());
+        for fd in &chunk.fds {
+            assert!(fcntl_getfd(fd).unwrap().contains(FdFlags::CLOEXEC));
+        }
+        found.push((String::from_utf8(bytes).unwrap(), chunk.fds.len()));
+    }
+    found
+}
+
+#[tokio::test]
+async fn descriptors_arrive_at_boundaries_with_more_behind_them() {
+    type Segments = &'static [(&'static str, usize)];
+    let cases: [(Segments, Segments); 3] = [
+        (
+            &[("aaa", 0), ("bbb", 1), ("ccc", 0)],
+            &[("aaabbb", 1), ("ccc", 0)],
+        ),
+        (
+            &[("aaa", 1), ("bbb", 1), ("ccc", 0)],
+            &[("aaa", 1), ("bbb", 1), ("ccc", 0)],
+        ),
+        (
+            &[("aaa", 1), ("bbb", 0), ("ccc", 2), ("ddd", 0)],
+            &[("aaa", 1), ("bbbccc", 2), ("ddd", 0)],
+        ),
+    ];
+    for (sent, expected) in cases {
+        let (a, b) = UnixStream::pair().unwrap();
+        for (bytes, fds) in sent {
+            send(&a, bytes.as_bytes(), *fds).await;
+        }
+        // No edge comes in between: a readiness that a short receive took away would hang this.
+        let found = chunks(&b, 1000, expected.len()).await;
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(text, fds)| ((*text).to_owned(), *fds))
+            .collect();
+        assert_eq!(found, expected);
+    }
+}
+
+#[tokio::test]
+async fn descriptors_come_with_the_first_byte_of_their_send() {
+    let (a, b) = UnixStream::pair().unwrap();
+    send(&a, b"0123456789", 1).await;
+    let expected = [("0123", 1), ("4567", 0), ("89", 0)];
+    let expected = expected.map(|(text, fds)| (text.to_owned(), fds));
+    assert_eq!(chunks(&b, 4, 3).await, expected);
+}
+
+#[tokio::test]
+async fn descriptors_without_a_byte_are_refused() {
+    let (a, b) = UnixStream::pair().unwrap();
+    for slices in [&[][..], &[IoSlice::new(b""), IoSlice::new(b"")]] {
+        let error = a.send_with_fds(slices, &[a.as_fd()]).await.unwrap_err();
+        assert!(matches!(error, SendError::NothingToCarry), "{error}");
+    }
+    assert!(matches!(
+        b.try_recv_with_fds(&mut [0; 8]),
+        Err(RecvError::WouldBlock)
+    ));
+}
+
+#[tokio::test]
+async fn after_a_partial_send_the_descriptors_are_gone_and_come_once() {
+    let (a, b) = UnixStream::pair().unwrap();
+    let bytes = vec![7; 1 << 20];
+    let sent = send(&a, &bytes, 3).await;
+    assert!(sent < bytes.len());
+    let rest = async {
+        let mut at = sent;
+        while at < bytes.len() {
+            at += send(&a, &bytes[at..], 0).await;
+        }
+    };
+    let all = async {
+        let (mut length, mut fds) = (0, 0);
+        while length < bytes.len() {
+            let (_, chunk) = recv(&b, 1 << 16).await;
+            length += chunk.length;
+            fds += chunk.fds.len();
+        }
+        (length, fds)
+    };
+    let ((), received) = tokio::join!(rest, all);
+    assert_eq!(received, (bytes.len(), 3));
+}
+
+#[tokio::test]
+async fn the_end_is_an_empty_chunk_after_all_bytes() {
+    let (mut a, b) = UnixStream::pair().unwrap();
+    a.write_all(b"last").await.unwrap();
+    drop(a);
+    assert_eq!(recv(&b, 8).await.0, b"last");
+    let (_, chunk) = recv(&b, 8).await;
+    assert_eq!((chunk.length, chunk.fds.len()), (0, 0));
+    let error = b.try_send_with_fds(&[IoSlice::new(b"x")], &[]).unwrap_err();
+    assert!(matches!(error, SendError::Closed), "{error}");
+}
+
+#[tokio::test]
+async fn a_listener_can_refuse_descriptors_and_no_bytes() {
+    let place = TempSocket::private();
+    let listener = Listener::options()
+        .pass_rights(false)
+        .bind(place.path())
+        .unwrap();
+    let (stream, _) = connect(listener.address(), &ConnectOptions::default())
+        .await
+        .unwrap();
+    let client = stream.as_unix().unwrap();
+    let server = UnixStream::new(listener.accept().unwrap()).unwrap();
+    let can_refuse = server.set_pass_rights(false).unwrap();
+    let sent = client
+        .send_with_fds(&[IoSlice::new(b"x")], &[client.as_fd()])
+        .await;
+    assert_eq!(
+        matches!(sent, Err(SendError::DescriptorsRefused)),
+        can_refuse
+    );
+    if can_refuse {
+        send(client, b"y", 0).await;
+        assert_eq!(recv(&server, 8).await.0, b"y");
+        // It can be lifted for one connection.
+        server.set_pass_rights(true).unwrap();
+        send(client, b"z", 1).await;
+        assert_eq!(recv(&server, 8).await.1.fds.len(), 1);
+    }
+}
+
+#[test]
+fn no_stream_leaks_a_descriptor() {
+    Child::test("stream_descriptors::leak_child")
+        .run()
+        .assert_success();
+}
+
+#[tokio::test]
+#[ignore = "runs as a child of no_stream_leaks_a_descriptor"]
+async fn leak_child() {
+    let (a, mut b) = UnixStream::pair().unwrap();
+    let before = OpenFds::now();
+    for count in [1, 2, 253] {
+        send(&a, b"x", count).await;
+        assert_eq!(recv(&b, 1).await.1.fds.len(), count);
+        // Read as plain bytes they are closed by the kernel.
+        send(&a, b"x", count).await;
+        b.read_exact(&mut [0; 1]).await.unwrap();
+    }
+    before.assert_unchanged();
+    limit_descriptors(64);
+    let mut kept: Vec<OwnedFd> = Vec::new();
+    while let Ok(fd) = a.as_fd().try_clone_to_owned() {
+        kept.push(fd);
+    }
+    kept.truncate(kept.len() - 2);
+    send(&a, b"bytes", 9).await;
+    send(&a, b"next", 0).await;
+    // The bytes are not lost with the descriptors, and neither is what follows.
+    let (bytes, short) = recv(&b, 64).await;
+    assert_eq!(
+        (&bytes[..], short.fds.len(), short.fds_lost),
+        (&b"bytes"[..], 2, true)
+    );
+    let (bytes, chunk) = recv(&b, 64).await;
+    assert_eq!((&bytes[..], chunk.fds_lost), (&b"next"[..], false));
+    drop((kept, short));
+    before.assert_unchanged();
+}
+
+#[tokio::test]
+async fn a_stream_notices_when_another_process_writes_on_it() {
+    let (a, b) = UnixStream::pair().unwrap();
+    b.set_pass_credentials(true).unwrap();
+    send(&a, b"me", 0).await;
+    let copy: BorrowedFd<'_> = a.as_fd();
+    let mut child = Command::new("sh")
+        .args(["-c", "printf other"])
+        .stdout(Stdio::from(copy.try_clone_to_owned().unwrap()))
+        .spawn()
+        .unwrap();
+    child.wait().unwrap();
+    send(&a, b"me again", 0).await;
+    let mut writers = Vec::new();
+    for _ in 0..3 {
+        let (bytes, chunk) = recv(&b, 64).await;
+        let sender = chunk.sender.unwrap();
+        writers.push((
+            String::from_utf8(bytes).unwrap(),
+            *sender.pid().value().unwrap(),
+        ));
+    }
+    let (me, other) = (std::process::id(), child.id());
+    let expected = [("me", me), ("other", other), ("me again", me)];
+    assert_eq!(writers, expected.map(|(text, pid)| (text.to_owned(), pid)));
+}
+
+#[tokio::test]
+async fn tcp_is_no_unix_stream() {
+    let listener = Listener::options().bind("tcp:127.0.0.1:0").unwrap();
+    let (stream, _) = connect(listener.address(), &ConnectOptions::default())
+        .await
+        .unwrap();
+    assert!(matches!(stream, Stream::Tcp(_)));
+    assert!(stream.as_unix().is_none());
+}
