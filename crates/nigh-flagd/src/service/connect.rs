@@ -3,9 +3,6 @@
 //! `connectrpc` does the protocols (it passes the Connect conformance suite); this file knows which method is
 //! which and what its bytes mean.
 
-use std::convert::Infallible;
-use std::task::{self, Poll};
-
 use bytes::Bytes;
 use connectrpc::dispatcher::{
     RequestStream, StreamingResult, UnaryResult, unimplemented_streaming, unimplemented_unary,
@@ -15,7 +12,6 @@ use connectrpc::{
     EncodedStream, ErrorCode, Limits, MethodDescriptor, Payload, RequestContext, Response,
 };
 use tonic::body::Body;
-use tonic::server::NamedService;
 
 use super::codec::{self, Version};
 use super::resolve::{Caller, Evaluation, Kind, reflected};
@@ -221,6 +217,13 @@ fn status(error: &EvalError) -> ConnectError {
     ConnectError::new(code, error.to_string())
 }
 
+/// Whether `path` is a method's, or would be if it existed.
+pub(super) fn is_rpc(path: &str) -> bool {
+    ["/flagd.evaluation.", "/flagd.sync."]
+        .iter()
+        .any(|package| path.starts_with(package))
+}
+
 pub(super) fn service(flagd: &Flagd) -> Rpc {
     let max = flagd.inner.options.request_bytes_max;
     let limits = Limits::default()
@@ -229,69 +232,25 @@ pub(super) fn service(flagd: &Flagd) -> Rpc {
     let methods = Methods {
         flagd: flagd.clone(),
     };
-    Rpc {
-        service: ConnectRpcService::new(methods).with_limits(limits),
-        flagd: flagd.clone(),
-    }
+    Rpc(ConnectRpcService::new(methods).with_limits(limits))
 }
 
-/// All services; each has its name by one of the types below.
+/// All methods, in every protocol. What is none of theirs by its content type is refused, so that a form of
+/// a web page reaches nothing.
 #[derive(Clone)]
-pub(super) struct Rpc {
-    service: ConnectRpcService<Methods>,
-    flagd: Flagd,
+pub(super) struct Rpc(ConnectRpcService<Methods>);
+
+impl std::fmt::Debug for Rpc {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Rpc").finish_non_exhaustive()
+    }
 }
 
 impl Rpc {
-    async fn call(mut self, request: ::http::Request<Body>) -> ::http::Response<Body> {
-        let origin = self.flagd.cors(request.headers());
-        if let Some(preflight) = self.flagd.preflight(&request) {
-            return preflight;
-        }
-        let answer = tower::Service::call(&mut self.service, request).await;
-        let mut response = match answer {
+    pub(super) async fn call(&mut self, request: ::http::Request<Body>) -> ::http::Response<Body> {
+        match tower::Service::call(&mut self.0, request).await {
             Ok(response) => response.map(|body: ConnectRpcBody| Body::new(body)),
             Err(never) => match never {},
-        };
-        super::cors::allow(&mut response, origin);
-        response
+        }
     }
-}
-
-macro_rules! named {
-    ($(#[$doc:meta] $service:ident = $name:literal;)*) => {$(
-        #[$doc]
-        #[derive(Clone)]
-        pub(super) struct $service(pub(super) Rpc);
-
-        impl NamedService for $service {
-            const NAME: &'static str = $name;
-        }
-
-        impl tower::Service<::http::Request<Body>> for $service {
-            type Response = ::http::Response<Body>;
-            type Error = Infallible;
-            type Future = std::pin::Pin<
-                Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>,
-            >;
-
-            fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
-                Poll::Ready(Ok(()))
-            }
-
-            fn call(&mut self, request: ::http::Request<Body>) -> Self::Future {
-                let rpc = self.0.clone();
-                Box::pin(async move { Ok(rpc.call(request).await) })
-            }
-        }
-    )*};
-}
-
-named! {
-    /// Evaluation for Rust and browsers.
-    EvaluationV1 = "flagd.evaluation.v1.Service";
-    /// Evaluation for everybody else.
-    EvaluationV2 = "flagd.evaluation.v2.Service";
-    /// Whole sets, for in-process providers.
-    SyncV1 = "flagd.sync.v1.FlagSyncService";
 }

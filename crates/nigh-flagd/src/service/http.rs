@@ -1,4 +1,6 @@
-//! Plain HTTP beside the RPCs: OFREP, liveness, readiness, metrics.
+//! Everything but gRPC's own services: the RPCs in all their protocols, OFREP, liveness, readiness, metrics.
+//!
+//! Trap: nigh runs services that are added by name for gRPC only, so the RPCs are found here, by their path.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -9,17 +11,20 @@ use ::http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use tonic::body::Body;
 
+use super::connect::{self, Rpc};
 use super::{Flagd, cors, ofrep};
 
-/// Answers every path that is no RPC.
+/// Answers every path that belongs to no named service.
 #[derive(Debug, Clone)]
 pub(super) struct Pages {
     flagd: Flagd,
+    rpc: Rpc,
 }
 
 pub(super) fn service(flagd: &Flagd) -> Pages {
     Pages {
         flagd: flagd.clone(),
+        rpc: connect::service(flagd),
     }
 }
 
@@ -33,12 +38,12 @@ impl tower::Service<Request<Body>> for Pages {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let flagd = self.flagd.clone();
-        Box::pin(async move { Ok(answer(flagd, request).await) })
+        let Self { flagd, rpc } = self.clone();
+        Box::pin(async move { Ok(answer(flagd, rpc, request).await) })
     }
 }
 
-async fn answer(flagd: Flagd, request: Request<Body>) -> Response<Body> {
+async fn answer(flagd: Flagd, mut rpc: Rpc, request: Request<Body>) -> Response<Body> {
     let origin = flagd.cors(request.headers());
     if let Some(preflight) = flagd.preflight(&request) {
         return preflight;
@@ -51,6 +56,7 @@ async fn answer(flagd: Flagd, request: Request<Body>) -> Response<Body> {
         "/readyz" if flagd.is_ready() => text(StatusCode::OK, ""),
         "/readyz" => text(StatusCode::PRECONDITION_FAILED, ""),
         "/metrics" => metrics(&flagd),
+        path if connect::is_rpc(path) => rpc.call(request).await,
         _ => match path.strip_prefix(ofrep::PATH) {
             Some(_) if request.method() != Method::POST => wrong_method("POST"),
             Some(key) => ofrep::answer(&flagd, key, request).await,

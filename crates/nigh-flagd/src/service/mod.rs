@@ -120,18 +120,12 @@ impl Flagd {
         }
     }
 
-    /// Adds every protocol to `server`: evaluation v1 and v2, sync, health, and plain HTTP as its fallback.
+    /// Adds every protocol to `server`: health by its name, everything else as its fallback.
     #[must_use]
     pub fn serve_on(&self, mut server: Server) -> Server {
         let counters = server.counters();
         self.inner.metrics.watch(counters);
-        let rpc = connect::service(self);
-        server
-            .service(connect::EvaluationV1(rpc.clone()))
-            .service(connect::EvaluationV2(rpc.clone()))
-            .service(connect::SyncV1(rpc))
-            .health()
-            .fallback(http::service(self))
+        server.health().fallback(http::service(self))
     }
 
     /// Ends all streams, so that their clients go elsewhere. Call it when the server begins to stop.

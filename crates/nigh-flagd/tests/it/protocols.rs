@@ -123,6 +123,9 @@ async fn connect_answers_as_flagd_does() {
     let answer = post(path, "X: y", &large);
     assert_eq!(answer.status, 429);
     assert_eq!(answer.json()["code"], "resource_exhausted");
+    let form = ["Content-Type: text/plain"];
+    let answer = send(daemon.socket.path(), "POST", path, &form, b"{}");
+    assert_eq!(answer.status, 415, "what a web page can post is no call");
 }
 
 /// Path, body, HTTP status, answer, with tabs between them.
