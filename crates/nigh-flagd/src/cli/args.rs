@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use nigh::Policy;
 
 use crate::eval::Fractional;
-use crate::service::PeerFact;
+use crate::service::{PeerFact, Pin};
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -122,6 +122,10 @@ pub struct StartArgs {
     /// each with =KEY for another name. May be repeated.
     #[arg(long, value_name = "FACT[=KEY]", value_delimiter = ',', value_parser = fact)]
     pub context_from_peer: Vec<(PeerFact, String)>,
+    /// Ties the callers that POLICY admits to the flags of one set, or with * to none; callers that no pin
+    /// admits are refused. May be repeated; the first that fits counts.
+    #[arg(long, value_name = "POLICY=SET", value_parser = pin)]
+    pub pin: Vec<Pin>,
     /// Origins that browsers may call from; * for all. May be repeated.
     #[arg(
         short = 'C',
@@ -255,6 +259,8 @@ enum ArgumentError {
     Pair,
     #[error("expected a time such as 500ms, 30s, 10m or 1h30m")]
     Duration,
+    #[error("{0}")]
+    Policy(<Policy as std::str::FromStr>::Err),
     #[error(transparent)]
     Fact(#[from] crate::service::UnknownFact),
 }
@@ -272,6 +278,15 @@ fn pair(text: &str) -> Result<(String, String), ArgumentError> {
         return Err(ArgumentError::Pair);
     }
     Ok((key.to_owned(), value.to_owned()))
+}
+
+fn pin(text: &str) -> Result<Pin, ArgumentError> {
+    // A policy may hold a =, a set's name can do without.
+    let (policy, set) = text.rsplit_once('=').ok_or(ArgumentError::Pair)?;
+    Ok(Pin {
+        policy: policy.parse().map_err(ArgumentError::Policy)?,
+        set: (set != "*").then(|| set.to_owned()),
+    })
 }
 
 fn fact(text: &str) -> Result<(PeerFact, String), ArgumentError> {

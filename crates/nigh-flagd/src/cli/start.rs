@@ -87,6 +87,7 @@ fn options(settings: &config::Settings) -> Options {
             .map(|(header, key)| (header.to_ascii_lowercase(), key.clone()))
             .collect(),
         context_from_peer: args.context_from_peer.clone(),
+        pins: args.pin.clone(),
         stream_deadline: args.stream_deadline.filter(|life| !life.is_zero()),
         keep_alive: KEEP_ALIVE,
         request_bytes_max: args.max_request_body.unwrap_or(REQUEST_BYTES_MAX),

@@ -14,7 +14,7 @@ use connectrpc::{
 use tonic::body::Body;
 
 use super::codec::{self, Version};
-use super::resolve::{Caller, Evaluation, Kind, reflected};
+use super::resolve::{Caller, CallerError, Evaluation, Kind, reflected};
 use super::{Flagd, events, sync};
 use crate::eval::EvalError;
 use crate::store::BadSelector;
@@ -140,8 +140,7 @@ impl Methods {
     ) -> Result<Bytes, ConnectError> {
         let flagd = &self.flagd;
         let bytes = request.encoded()?;
-        let caller =
-            Caller::of(flagd, context.headers(), context.extensions()).map_err(bad_selector)?;
+        let caller = Caller::of(flagd, context.headers(), context.extensions()).map_err(refused)?;
         let view = flagd.inner.hub.store.view();
         match method {
             Method::Resolve(version, kind) => {
@@ -185,8 +184,8 @@ impl Methods {
         context: &RequestContext,
         format: CodecFormat,
     ) -> Result<EncodedStream, ConnectError> {
-        let caller = Caller::of(&self.flagd, context.headers(), context.extensions())
-            .map_err(bad_selector)?;
+        let caller =
+            Caller::of(&self.flagd, context.headers(), context.extensions()).map_err(refused)?;
         Ok(events::stream(&self.flagd, caller.selector, format))
     }
 
@@ -196,14 +195,21 @@ impl Methods {
         request: Bytes,
         format: CodecFormat,
     ) -> Result<EncodedStream, ConnectError> {
-        let caller = Caller::of(&self.flagd, context.headers(), context.extensions())
-            .map_err(bad_selector)?;
+        let caller =
+            Caller::of(&self.flagd, context.headers(), context.extensions()).map_err(refused)?;
         sync::stream(&self.flagd, caller, request, format)
     }
 }
 
 pub(super) fn bad_selector(error: BadSelector) -> ConnectError {
     ConnectError::invalid_argument(error.to_string())
+}
+
+fn refused(error: CallerError) -> ConnectError {
+    match error {
+        CallerError::Selector(bad) => bad_selector(bad),
+        CallerError::NotPinned => ConnectError::permission_denied(error.to_string()),
+    }
 }
 
 /// The status that flagd's clients know this failure by.

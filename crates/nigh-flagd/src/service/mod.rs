@@ -53,6 +53,15 @@ pub const REQUEST_BYTES_MAX: usize = 1_000_000;
 /// Idle time after which an event stream says that it lives, as flagd has it.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
+/// Ties callers to a set of flags by what the kernel knows of them.
+#[derive(Debug, Clone)]
+pub struct Pin {
+    /// Whom it concerns.
+    pub policy: nigh::Policy,
+    /// The set; `None` for all flags, and the caller's own choice among them.
+    pub set: Option<String>,
+}
+
 /// How the protocols behave.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -64,6 +73,9 @@ pub struct Options {
     /// Facts about callers that become attributes, with the attribute's name. They win over everything: a
     /// caller cannot forge them.
     pub context_from_peer: Vec<(PeerFact, String)>,
+    /// Which flags each caller sees, by who it is. With any, a caller that none admits is refused; the
+    /// first that admits it counts, and its header no longer does.
+    pub pins: Vec<Pin>,
     /// Longest life of a stream; `None` for no end.
     pub stream_deadline: Option<Duration>,
     /// Idle time after which an event stream says that it lives. Default [`KEEP_ALIVE`].
@@ -82,6 +94,7 @@ impl Default for Options {
             context: Vec::new(),
             context_from_headers: Vec::new(),
             context_from_peer: Vec::new(),
+            pins: Vec::new(),
             stream_deadline: None,
             keep_alive: KEEP_ALIVE,
             request_bytes_max: REQUEST_BYTES_MAX,

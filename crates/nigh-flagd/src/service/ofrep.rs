@@ -13,7 +13,7 @@ use tonic::body::Body;
 
 use super::Flagd;
 use super::codec::Carried;
-use super::resolve::{Caller, Evaluation, reflected};
+use super::resolve::{Caller, CallerError, Evaluation, reflected};
 use crate::eval::EvalError;
 use crate::store::Served;
 
@@ -37,7 +37,13 @@ pub(super) async fn answer(flagd: &Flagd, rest: &str, request: Request<Body>) ->
     };
     let caller = match Caller::of(flagd, &head.headers, &head.extensions) {
         Ok(caller) => caller,
-        Err(bad) => return general(None, &format!("invalid selector: {bad}")),
+        Err(CallerError::Selector(bad)) => {
+            return general(None, &format!("invalid selector: {bad}"));
+        }
+        Err(refused @ CallerError::NotPinned) => {
+            let body = json!({"errorCode": "GENERAL", "errorDetails": refused.to_string()});
+            return failure(StatusCode::FORBIDDEN, body);
+        }
     };
     let view = flagd.inner.hub.store.view();
     let evaluation = Evaluation {

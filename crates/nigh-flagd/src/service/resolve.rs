@@ -7,7 +7,7 @@ use nigh::Peer;
 use prost_types::Struct;
 use serde_json::{Map, Value};
 
-use super::Flagd;
+use super::{Flagd, Pin};
 use crate::eval::{Attributes, Context, EvalError, Outcome, number};
 use crate::model::Variant;
 use crate::store::{BadSelector, HEADER, Selector, Served, View};
@@ -54,14 +54,42 @@ pub(super) struct Caller {
     pub(super) attributes: Vec<(String, Value)>,
 }
 
+/// Why a caller is not answered.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallerError {
+    #[error(transparent)]
+    Selector(#[from] BadSelector),
+    #[error("no flag set is pinned to the caller")]
+    NotPinned,
+}
+
+/// The set of the first pin that admits `peer`; `None` where the caller may choose.
+fn pinned<'p>(pins: &'p [Pin], peer: Option<&Peer>) -> Result<Option<&'p str>, CallerError> {
+    if pins.is_empty() {
+        return Ok(None);
+    }
+    // An absent identity matches nothing.
+    let admits = |pin: &&Pin| peer.is_some_and(|peer| pin.policy.evaluate(peer).admits());
+    match pins.iter().find(admits) {
+        Some(pin) => Ok(pin.set.as_deref()),
+        None => Err(CallerError::NotPinned),
+    }
+}
+
 impl Caller {
     pub(super) fn of(
         flagd: &Flagd,
         headers: &HeaderMap,
         extensions: &Extensions,
-    ) -> Result<Self, BadSelector> {
-        let text = headers.get(HEADER).and_then(|value| value.to_str().ok());
+    ) -> Result<Self, CallerError> {
         let options = &flagd.inner.options;
+        let selector = match pinned(&options.pins, extensions.get::<Peer>())? {
+            Some(set) => Selector::FlagSet(set.to_owned()),
+            None => {
+                let text = headers.get(HEADER).and_then(|value| value.to_str().ok());
+                Selector::parse(text.unwrap_or_default())?
+            }
+        };
         let mapped = options.context_from_headers.iter();
         let from_headers = mapped.filter_map(|(header, key)| {
             let value = headers.get(header.as_str())?.to_str().ok()?;
@@ -74,7 +102,7 @@ impl Caller {
             attributes.extend(facts.map(|(fact, key)| (key.clone(), fact.of(peer))));
         }
         Ok(Self {
-            selector: Selector::parse(text.unwrap_or_default())?,
+            selector,
             attributes,
         })
     }

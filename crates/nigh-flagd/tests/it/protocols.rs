@@ -9,7 +9,7 @@ use nigh_flagd::service::proto::evaluation::v1::service_client::ServiceClient;
 use nigh_flagd::service::proto::evaluation::v1::{ResolveAllRequest, ResolveBooleanRequest};
 use nigh_flagd::service::proto::sync::v1::flag_sync_service_client::FlagSyncServiceClient;
 use nigh_flagd::service::proto::sync::v1::{FetchAllFlagsRequest, GetMetadataRequest};
-use nigh_flagd::service::{Options, PeerFact};
+use nigh_flagd::service::{Options, PeerFact, Pin};
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -345,4 +345,33 @@ async fn grpc_all_flags_sync_and_the_operators_context() {
             .fields
             .contains_key("tier")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_caller_sees_its_set_whatever_it_asks_for() {
+    let flags = flags();
+    let pin = |policy: &str, set: Option<&str>| Pin {
+        policy: policy.parse().unwrap(),
+        set: set.map(str::to_owned),
+    };
+    let answer = async |pins: Vec<Pin>, key: &str| {
+        let mut options = Options::default();
+        options.pins = pins;
+        let daemon = Daemon::start(&[source(&flags.path)], Fractional::V2, options).await;
+        let path = format!("/ofrep/v1/evaluate/flags/{key}");
+        let forged = ["Flagd-Selector: flagSetId="];
+        let ofrep = send(daemon.socket.path(), "POST", &path, &forged, b"").status;
+        let mut sync = FlagSyncServiceClient::new(daemon.channel().await);
+        let fetched = sync.fetch_all_flags(FetchAllFlagsRequest::default()).await;
+        let all = fetched.map(|all| all.into_inner().flag_configuration.contains("\"bool\""));
+        (ofrep, all.map_err(|status| status.code()))
+    };
+    let mine = || pin("same-user", Some("s"));
+    assert_eq!(answer(vec![mine()], "in-set").await, (200, Ok(false)));
+    assert_eq!(answer(vec![mine()], "bool").await, (404, Ok(false)));
+    let free = vec![pin("none", Some("s")), pin("any", None)];
+    assert_eq!(answer(free, "bool").await, (200, Ok(true)));
+    let others = vec![pin("not same-user", None)];
+    let refused = (403, Err(Code::PermissionDenied));
+    assert_eq!(answer(others, "bool").await, refused);
 }

@@ -1,4 +1,4 @@
-//! Figures of the flag daemon: evaluation, loading, one call by wire, a rename to N streams. Run it with --release.
+//! Figures of the flag daemon: evaluation, loading, one call by wire, a rename to N streams. `cargo bench -p nigh-flagd`.
 //!
 //! Everything is in this one process, clients too: the figures of calls and streams are upper bounds.
 
@@ -148,6 +148,7 @@ async fn main() -> Outcome {
         evaluator: Arc::new(Evaluator::new(Fractional::V2, Integers::Truncate)?),
         counts: Counts::default(),
     });
+    let store = Arc::clone(&hub.store);
     let started = Instant::now();
     let _following = Sources::start(&[source], &hub).await?;
     let listener = Listener::options().bind(nigh::Address::Path(directory.join("s")))?;
@@ -157,9 +158,10 @@ async fn main() -> Outcome {
     let channel = Channel::connect(&address).await?;
     println!("start to ready, 10001 flags: {:?}", started.elapsed());
     calls(&channel).await?;
+    let mut views = store.subscribe();
     std::fs::write(file.with_extension("new"), many(100, "a"))?;
     std::fs::rename(file.with_extension("new"), &file)?;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    views.changed().await?;
     for count in [1, 100, 1000] {
         streams(&address, &file, count).await?;
     }
