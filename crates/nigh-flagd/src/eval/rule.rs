@@ -1,6 +1,7 @@
 //! Rules: compiled when flags are loaded, run in an arena that the thread keeps.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datalogic_rs::bumpalo::Bump;
@@ -58,6 +59,8 @@ impl Rule {
 #[derive(Debug)]
 pub(super) struct Rules {
     engine: Engine,
+    /// Every operator that exists: asked of each one of each flag when flags are loaded.
+    known: HashSet<&'static str>,
 }
 
 impl Rules {
@@ -72,7 +75,10 @@ impl Rules {
         let ours = |name: &&str| NAMES.contains(name);
         match engine.builtin_operator_names().find(ours) {
             Some(name) => Err(Shadowed { name }),
-            None => Ok(Self { engine }),
+            None => {
+                let known = engine.builtin_operator_names().chain(NAMES).collect();
+                Ok(Self { engine, known })
+            }
         }
     }
 
@@ -86,12 +92,7 @@ impl Rules {
         match targeting {
             Value::Array(items) => items.iter().find_map(|item| self.unknown_operator(item)),
             Value::Object(members) => members.iter().find_map(|(name, arguments)| {
-                let known = self.engine.has_custom_operator(name)
-                    || self
-                        .engine
-                        .builtin_operator_names()
-                        .any(|known| known == name);
-                if known {
+                if self.known.contains(name.as_str()) {
                     self.unknown_operator(arguments)
                 } else {
                     Some(name.as_str())
