@@ -14,6 +14,8 @@ const UNSAFE_HOME: &str = "crates/nigh-socket/src/sys/";
 
 /// Files or folders that know no runtime, no clock and no socket, so that they can be tested and fuzzed by value.
 pub(super) const PURE: &[&str] = &[
+    "crates/nigh-flagd/src/eval",
+    "crates/nigh-flagd/src/model",
     "crates/nigh-socket/src/address",
     "crates/nigh-socket/src/cmsg",
     "crates/nigh-socket/src/datagram/name",

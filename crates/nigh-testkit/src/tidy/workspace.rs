@@ -38,7 +38,10 @@ const EDGES: [(&str, &[&str]); 8] = [
 /// Foreign crates that only these crates may use.
 const KEPT: [(&str, &[&str]); 5] = [
     ("libc", &["nigh-socket"]),
-    ("rustix", &["nigh-socket", "nigh-cli", "nigh-testkit"]),
+    (
+        "rustix",
+        &["nigh-socket", "nigh-cli", "nigh-flagd", "nigh-testkit"],
+    ),
     ("hyper", &["nigh", "bench"]),
     ("rustls", &["nigh", "nigh-cli", "bench"]),
     ("datalogic-rs", &["nigh-flagd"]),

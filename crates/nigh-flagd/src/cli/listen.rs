@@ -1,0 +1,112 @@
+//! Where `start` listens: the sockets and ports that were named, or flagd's.
+
+use std::path::Path;
+
+use nigh::{Existing, Listener, Policy, Server, ServerTls};
+
+use super::Failure;
+use super::args::StartArgs;
+
+/// flagd's ports: evaluation, management, sync, OFREP.
+const PORTS: [u16; 4] = [8013, 8014, 8015, 8016];
+
+/// Adds every listener to `server`. What flagd's tests wait for is logged in flagd's words.
+pub(super) fn listen(
+    mut server: Server,
+    args: &StartArgs,
+    stands_in: bool,
+) -> Result<Server, Failure> {
+    let stands_in = stands_in || args.flagd_ports;
+    let default = |port: u16, socket: bool| (stands_in && !socket).then_some(port);
+    let (evaluation, sync) = (args.socket_path.is_some(), args.sync_socket_path.is_some());
+    let ports = [
+        (
+            args.port.or(default(PORTS[0], evaluation)),
+            "Flag IResolver listening at",
+        ),
+        (
+            args.management_port.or(default(PORTS[1], false)),
+            "metrics and probes listening at",
+        ),
+        (
+            args.sync_port.or(default(PORTS[2], sync)),
+            "flag sync service listening at",
+        ),
+        (
+            args.ofrep_port.or(default(PORTS[3], false)),
+            "ofrep service listening at",
+        ),
+    ];
+    let policy = args.allow.clone().unwrap_or_else(Policy::same_user);
+    let mut any = false;
+    for path in args.socket_path.iter().chain(&args.sync_socket_path) {
+        server = server.listen_for(bind_socket(path, args)?, policy.clone());
+        tracing::info!("Flag IResolver listening at {}", path.display());
+        any = true;
+    }
+    let tls = tls(args)?;
+    for (port, words) in ports {
+        let Some(port) = port else { continue };
+        let listener = bind_port(port)?;
+        // OFREP's line has the bare port, the others an address: so they are waited for.
+        match words.starts_with("ofrep") {
+            true => tracing::info!("{words} {port}"),
+            false => tracing::info!("{words} [::]:{port}"),
+        }
+        // Callers over TCP have no uid: whoever opens a port lets everybody in, as flagd does.
+        server = match &tls {
+            Some(tls) => server.listen_tls(listener, Policy::any(), tls.clone()),
+            None => server.listen_for(listener, Policy::any()),
+        };
+        any = true;
+    }
+    if any {
+        Ok(server)
+    } else {
+        Err(Failure::NoListener)
+    }
+}
+
+fn bind_socket(path: &Path, args: &StartArgs) -> Result<Listener, Failure> {
+    let mut options = Listener::options().existing(if args.replace {
+        Existing::TakeOver
+    } else {
+        Existing::ReplaceStale
+    });
+    if let Some(mode) = args.socket_mode {
+        options = options.mode(mode);
+    }
+    if let Some(group) = &args.socket_group {
+        options = options.group(group);
+    }
+    let address = nigh::Address::Path(path.to_owned());
+    options.bind(address).map_err(|error| {
+        let hint = error.hint();
+        Failure::Bind(Box::new(error), hint)
+    })
+}
+
+/// Both IP versions where there are two.
+fn bind_port(port: u16) -> Result<Listener, Failure> {
+    let bind = |host: &str| {
+        let host = host.to_owned();
+        Listener::options().bind(nigh::Address::Tcp { host, port })
+    };
+    bind("::").or_else(|_| bind("0.0.0.0")).map_err(|error| {
+        let hint = error.hint();
+        Failure::Bind(Box::new(error), hint)
+    })
+}
+
+fn tls(args: &StartArgs) -> Result<Option<ServerTls>, Failure> {
+    let (Some(certificate), Some(key)) = (&args.server_cert_path, &args.server_key_path) else {
+        return Ok(None);
+    };
+    let read = |path: &Path| {
+        std::fs::read(path).map_err(|source| Failure::Read {
+            path: path.to_owned(),
+            source,
+        })
+    };
+    Ok(Some(ServerTls::new(&read(certificate)?, &read(key)?)?))
+}

@@ -1,0 +1,204 @@
+//! One moment's flags: what every call of that moment sees.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::selector::Selector;
+use crate::model::Flag;
+
+/// A flag and the source it came from.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// The flag.
+    pub flag: Arc<Flag>,
+    /// The source's address as configured.
+    pub source: Arc<str>,
+}
+
+/// What happened to a flag between two views.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It is new.
+    Write,
+    /// It is another.
+    Update,
+    /// It is gone.
+    Delete,
+}
+
+impl Change {
+    /// The word that flagd uses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// Changes by flag key.
+pub type Changes = BTreeMap<String, Change>;
+
+/// One moment's flags.
+#[derive(Debug, Default)]
+pub struct View {
+    /// Counts the changes.
+    pub(super) generation: u64,
+    /// By key: the flags of all sources, highest priority first.
+    by_key: HashMap<String, Vec<Served>>,
+    /// What is new against the view before, for callers who see everything.
+    pub(super) news: Arc<Changes>,
+    /// Sources that have not been read once.
+    pub(super) waiting: Vec<Arc<str>>,
+}
+
+impl View {
+    /// From layers, the highest priority last.
+    pub(super) fn of<'l>(
+        layers: impl DoubleEndedIterator<Item = (&'l Arc<str>, &'l [Arc<Flag>])>,
+    ) -> Self {
+        let mut by_key: HashMap<String, Vec<Served>> = HashMap::new();
+        for (source, flags) in layers.rev() {
+            for flag in flags {
+                let served = Served {
+                    flag: Arc::clone(flag),
+                    source: Arc::clone(source),
+                };
+                match by_key.get_mut(&flag.key) {
+                    Some(list) => list.push(served),
+                    None => {
+                        by_key.insert(flag.key.clone(), vec![served]);
+                    }
+                }
+            }
+        }
+        Self {
+            by_key,
+            ..Self::default()
+        }
+    }
+
+    /// The flag of this key with the highest priority among those selected.
+    #[must_use]
+    pub fn find(&self, key: &str, selector: &Selector) -> Option<&Served> {
+        let list = self.by_key.get(key)?;
+        list.iter().find(|served| selects(selector, served))
+    }
+
+    /// The selected flags, sorted by set and key; of those with both equal, the highest priority.
+    #[must_use]
+    pub fn select(&self, selector: &Selector) -> Vec<&Served> {
+        let mut selected = Vec::with_capacity(self.by_key.len());
+        for list in self.by_key.values() {
+            let start = selected.len();
+            for served in list.iter().filter(|served| selects(selector, served)) {
+                let known = |other: &&Served| other.flag.set_id == served.flag.set_id;
+                if !selected[start..].iter().any(known) {
+                    selected.push(served);
+                }
+            }
+        }
+        let order = |served: &&Served| (served.flag.set_id.clone(), served.flag.key.clone());
+        selected.sort_by_cached_key(order);
+        selected
+    }
+
+    /// The keys of the selected flags, each once, sorted by the flags' set and key.
+    #[must_use]
+    pub fn select_keys(&self, selector: &Selector) -> Vec<&Served> {
+        let mut seen = std::collections::HashSet::new();
+        let selected = self.select(selector).into_iter();
+        let first = selected.filter(|served| seen.insert(served.flag.key.as_str()));
+        first
+            .filter_map(|served| self.find(&served.flag.key, selector))
+            .collect()
+    }
+
+    /// What changed since `before`, for callers with this selector.
+    #[must_use]
+    pub fn changes_since(&self, before: &Self, selector: &Selector) -> Arc<Changes> {
+        if self.generation == before.generation + 1 && *selector == Selector::All {
+            return Arc::clone(&self.news);
+        }
+        Arc::new(self.compare(before, selector))
+    }
+
+    pub(super) fn compare(&self, before: &Self, selector: &Selector) -> Changes {
+        let mut changes = Changes::new();
+        for (key, list) in &self.by_key {
+            let old = before.by_key.get(key).map_or(&[][..], Vec::as_slice);
+            if let Some(change) = change(old, list, selector) {
+                changes.insert(key.clone(), change);
+            }
+        }
+        for (key, old) in &before.by_key {
+            if !self.by_key.contains_key(key)
+                && let Some(change) = change(old, &[], selector)
+            {
+                changes.insert(key.clone(), change);
+            }
+        }
+        changes
+    }
+
+    /// Sources that have not been read once.
+    #[must_use]
+    pub fn waiting(&self) -> &[Arc<str>] {
+        &self.waiting
+    }
+
+    /// Counts the views; each differs from the one before.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Flags by key, not counting those that others hide.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+}
+
+fn selects(selector: &Selector, served: &Served) -> bool {
+    match selector {
+        Selector::All => true,
+        Selector::Source(source) => *served.source == **source,
+        Selector::FlagSet(id) => served.flag.set_id == *id,
+    }
+}
+
+/// What happened to one key, whose flags may be in several sets.
+fn change(old: &[Served], new: &[Served], selector: &Selector) -> Option<Change> {
+    fn visible<'s>(list: &'s [Served], selector: &Selector) -> Vec<&'s Arc<Flag>> {
+        let mut flags: Vec<&Arc<Flag>> = Vec::new();
+        for served in list.iter().filter(|served| selects(selector, served)) {
+            if !flags.iter().any(|flag| flag.set_id == served.flag.set_id) {
+                flags.push(&served.flag);
+            }
+        }
+        flags
+    }
+    let (old, new) = (visible(old, selector), visible(new, selector));
+    match (old.is_empty(), new.is_empty()) {
+        (true, true) => None,
+        (true, false) => Some(Change::Write),
+        (false, true) => Some(Change::Delete),
+        (false, false) => {
+            let same = old.len() == new.len()
+                && old
+                    .iter()
+                    .zip(&new)
+                    .all(|(a, b)| Arc::ptr_eq(a, b) || a == b);
+            (!same).then_some(Change::Update)
+        }
+    }
+}

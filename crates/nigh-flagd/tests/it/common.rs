@@ -1,0 +1,116 @@
+//! A daemon in this process, on a private socket, for as long as the test holds it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nigh::{Address, Channel, Drained, Existing, Listener, Server, ServerError};
+use nigh_flagd::eval::{Evaluator, Fractional, Integers};
+use nigh_flagd::service::{Flagd, Options};
+use nigh_flagd::source::{Address as Source, Counts, Hub, Sources};
+use nigh_flagd::store::Store;
+use nigh_testkit::TempSocket;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+pub(crate) struct Daemon {
+    pub(crate) socket: TempSocket,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) flagd: Flagd,
+    _sources: Sources,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<Result<Drained, ServerError>>,
+}
+
+pub(crate) async fn hub(sources: &[Source], fractional: Fractional) -> (Arc<Hub>, Sources) {
+    let names = sources.iter().map(|source| source.name().to_owned());
+    let hub = Arc::new(Hub {
+        store: Arc::new(Store::new(names)),
+        evaluator: Arc::new(Evaluator::new(fractional, Integers::Truncate).unwrap()),
+        counts: Counts::default(),
+    });
+    let following = Sources::start(sources, &hub).await.unwrap();
+    (hub, following)
+}
+
+impl Daemon {
+    pub(crate) async fn start(
+        sources: &[Source],
+        fractional: Fractional,
+        options: Options,
+    ) -> Self {
+        let (hub, following) = hub(sources, fractional).await;
+        let socket = TempSocket::private();
+        let listener = Listener::options()
+            .existing(Existing::ReplaceStale)
+            .bind(socket.address().as_str())
+            .unwrap();
+        let flagd = Flagd::new(Arc::clone(&hub), options);
+        let server = flagd.serve_on(Server::new()).listen(listener);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopping = flagd.clone();
+        let running = tokio::spawn(server.run(async move {
+            drop(stopped.await);
+            stopping.stop();
+        }));
+        Self {
+            socket,
+            hub,
+            flagd,
+            _sources: following,
+            stop: Some(stop),
+            running,
+        }
+    }
+
+    pub(crate) async fn of(file: &Path) -> Self {
+        Self::start(&[source(file)], Fractional::V2, Options::default()).await
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        let address: Address = self.socket.address().parse().unwrap();
+        Channel::connect(&address).await.unwrap()
+    }
+
+    pub(crate) fn begin_to_stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    pub(crate) async fn stopped(self) -> Drained {
+        self.running.await.unwrap().unwrap()
+    }
+}
+
+pub(crate) fn source(file: &Path) -> Source {
+    Source::parse(&format!("file:{}", file.display())).unwrap()
+}
+
+/// A file of flags in a directory of its own.
+pub(crate) struct Flags {
+    _directory: TempDir,
+    pub(crate) path: PathBuf,
+}
+
+impl Flags {
+    pub(crate) fn new(flags: &Value) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("flags.json");
+        std::fs::write(&path, json!({ "flags": flags }).to_string()).unwrap();
+        Self {
+            _directory: directory,
+            path,
+        }
+    }
+
+    /// Puts other flags in place, whole.
+    pub(crate) fn replace(&self, flags: &Value) {
+        let new = self.path.with_extension("new");
+        std::fs::write(&new, json!({ "flags": flags }).to_string()).unwrap();
+        std::fs::rename(new, &self.path).unwrap();
+    }
+}
+
+pub(crate) fn flag(value: impl Into<Value>) -> Value {
+    json!({"state": "ENABLED", "variants": {"v": value.into()}, "defaultVariant": "v"})
+}
