@@ -13,3 +13,5 @@ pub(crate) mod nss;
 pub(crate) mod opt;
 pub(crate) mod pidfd;
 pub(crate) mod register;
+pub(crate) mod signal;
+pub(crate) mod splice;
