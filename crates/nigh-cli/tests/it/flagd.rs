@@ -1,4 +1,8 @@
 //! `nigh flagd` and `nigh serve --flags`: the flag daemon inside the command.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper's broken precondition is a failed test"
+)]
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
