@@ -9,6 +9,7 @@
 
 mod channel;
 mod deadline;
+mod frame;
 mod http2;
 mod io;
 mod limits;

@@ -13,7 +13,7 @@ const LONGER: [(&str, usize, &str); 0] = [];
 const UNSAFE_HOME: &str = "crates/nigh-socket/src/sys/";
 
 /// Files or folders that know no runtime, no clock and no socket, so that they can be tested and fuzzed by value.
-pub(super) const PURE: [&str; 10] = [
+pub(super) const PURE: [&str; 11] = [
     "crates/nigh-socket/src/address",
     "crates/nigh-socket/src/policy/eval",
     "crates/nigh-socket/src/policy/parse",
@@ -21,6 +21,7 @@ pub(super) const PURE: [&str; 10] = [
     "crates/nigh-socket/src/guard",
     "crates/nigh-socket/src/introspect/message",
     "crates/nigh-socket/src/publish/names",
+    "crates/nigh/src/frame",
     "crates/nigh/src/http2/authority",
     "crates/nigh/src/http2/frames",
     "crates/nigh/src/http2/hpack",
