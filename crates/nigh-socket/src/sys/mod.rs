@@ -10,4 +10,5 @@ pub(crate) mod inherit;
 pub(crate) mod nss;
 pub(crate) mod opt;
 pub(crate) mod pidfd;
+pub(crate) mod receive;
 pub(crate) mod register;
