@@ -13,14 +13,15 @@ mod frame;
 mod http2;
 mod io;
 mod limits;
+mod link;
 mod peer;
 mod server;
 mod tasks;
 mod tls;
 mod wire;
 
-pub use channel::{Channel, ChannelError, ChannelOptions};
-pub use limits::{Http1Limits, Http2Limits, Limits};
+pub use channel::{Channel, ChannelError, ChannelOptions, Wire};
+pub use limits::{Http1Limits, Http2Limits, Limits, NighLimits};
 pub use nigh_socket::{
     Address, Counters, Counts, Drained, Existing, Listener, LocalPeer, Peer, Policy,
 };

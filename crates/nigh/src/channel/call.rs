@@ -1,15 +1,15 @@
 //! One call over the channel: under its deadline, over a new connection if the old one broke before
 //! the call was sent, and never sent twice.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderValue, Request, Response, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::client::conn::http2::SendRequest;
 use nigh_socket::Address;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
@@ -17,7 +17,8 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::ChannelError;
-use super::connection::Connector;
+use super::connection::{Carrier, Connector};
+use super::nigh::{self, Refused};
 use crate::deadline;
 
 /// Connections tried for one call. A call is tried again only if it is certain that none of it was
@@ -34,7 +35,7 @@ pub(super) async fn run(
 ) -> Result<Response<Body>, Status> {
     let timeout = deadline::timeout(request.headers())
         .map_err(|bad| Status::invalid_argument(bad.to_string()))?;
-    prepare(&connector, &mut request)?;
+    prepare(&mut request)?;
     let Some(timeout) = timeout else {
         return send(&connector, request, None, None).await;
     };
@@ -50,15 +51,10 @@ pub(super) async fn run(
         .unwrap_or_else(|_| Err(deadline_exceeded()))
 }
 
-fn prepare(connector: &Connector, request: &mut Request<Body>) -> Result<(), Status> {
-    let path = request.uri().path_and_query().cloned();
-    let path = path.ok_or_else(|| Status::invalid_argument("the call has no method path"))?;
-    *request.uri_mut() = Uri::builder()
-        .scheme(connector.scheme.clone())
-        .authority(connector.authority.clone())
-        .path_and_query(path)
-        .build()
-        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+fn prepare(request: &mut Request<Body>) -> Result<(), Status> {
+    if request.uri().path_and_query().is_none() {
+        return Err(Status::invalid_argument("the call has no method path"));
+    }
     request
         .headers_mut()
         .entry(header::USER_AGENT)
@@ -70,8 +66,53 @@ async fn send(
     connector: &Connector,
     mut request: Request<Body>,
     at: Option<Instant>,
-    sleep: Option<Pin<Box<Sleep>>>,
+    mut sleep: Option<Pin<Box<Sleep>>>,
 ) -> Result<Response<Body>, Status> {
+    let mut attempt = 1;
+    loop {
+        let live = match connector.current() {
+            Some(live) => live,
+            None => connector
+                .ready(at)
+                .await
+                .map_err(|error| unreachable(&error, at))?,
+        };
+        let answer = match live.carrier {
+            Carrier::Nigh(handle) => nigh::call(&handle, request, &mut sleep).await,
+            Carrier::Http2(sender) => over_http2(connector, sender, request, &mut sleep).await,
+        };
+        let status = match answer {
+            Ok(mut response) => {
+                response.extensions_mut().insert(live.peer);
+                return Ok(response);
+            }
+            Err(Refused::Failed(status)) => return Err(status),
+            Err(Refused::Unsent(unsent, status)) => {
+                request = *unsent;
+                status
+            }
+        };
+        connector.discard(live.generation).await;
+        if attempt == ATTEMPTS_MAX {
+            return Err(status);
+        }
+        attempt += 1;
+    }
+}
+
+async fn over_http2(
+    connector: &Connector,
+    mut sender: SendRequest<Body>,
+    mut request: Request<Body>,
+    sleep: &mut Option<Pin<Box<Sleep>>>,
+) -> Result<Response<Body>, Refused> {
+    *request.uri_mut() = connector.uri(request.uri())?;
+    // Without this, calls would pile up in the connection's queue beyond every limit.
+    let accepts = std::future::poll_fn(|cx| sender.poll_ready(cx)).await;
+    if let Err(error) = accepts {
+        let status = lost(connector.address(), error);
+        return Err(Refused::Unsent(Box::new(request), status));
+    }
     // Lives as long as somebody waits for the answer; without it the request's open body would keep
     // the call, and its handler, alive after everybody has left.
     let (waiting, left) = oneshot::channel();
@@ -81,41 +122,29 @@ async fn send(
             left: Some(left),
         })
     });
-    let mut attempt = 1;
-    loop {
-        let mut live = connector
-            .ready(at)
-            .await
-            .map_err(|error| unreachable(&error, at))?;
-        // Without this, calls would pile up in the connection's queue beyond every limit.
-        let accepts = std::future::poll_fn(|cx| live.sender.poll_ready(cx)).await;
-        let error = match accepts {
-            Err(error) => error,
-            Ok(()) => match live.sender.try_send_request(request).await {
-                Ok(mut response) => {
-                    response.extensions_mut().insert(live.peer);
-                    return Ok(response.map(|body| {
-                        Body::new(AnswerBody {
-                            body,
-                            sleep,
-                            _waiting: waiting,
-                        })
-                    }));
-                }
-                Err(mut failed) => match failed.take_message() {
-                    Some(unsent) => {
-                        request = unsent;
-                        failed.into_error()
-                    }
-                    None => return Err(lost(connector.address(), failed.into_error())),
-                },
-            },
-        };
-        connector.discard(live.generation).await;
-        if attempt == ATTEMPTS_MAX {
-            return Err(lost(connector.address(), error));
+    match sender.try_send_request(request).await {
+        Ok(response) => {
+            let sleep = sleep.take();
+            Ok(response.map(|body| {
+                Body::new(AnswerBody {
+                    body,
+                    sleep,
+                    _waiting: waiting,
+                })
+            }))
         }
-        attempt += 1;
+        Err(mut failed) => {
+            let unsent = failed.take_message();
+            let status = lost(connector.address(), failed.into_error());
+            match unsent {
+                Some(unsent) => {
+                    // The body goes on over another connection, which watches for itself.
+                    let _ = waiting.send(());
+                    Err(Refused::Unsent(Box::new(unsent), status))
+                }
+                None => Err(Refused::Failed(status)),
+            }
+        }
     }
 }
 
@@ -159,7 +188,7 @@ fn lost(address: &Address, error: hyper::Error) -> Status {
 /// A request's body that resets its stream once nobody waits for the answer any more.
 struct CancelledBody {
     body: Body,
-    left: Option<oneshot::Receiver<Infallible>>,
+    left: Option<oneshot::Receiver<()>>,
 }
 
 impl HttpBody for CancelledBody {
@@ -172,10 +201,12 @@ impl HttpBody for CancelledBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = &mut *self;
         if let Some(left) = &mut this.left
-            && Pin::new(left).poll(cx).is_ready()
+            && let Poll::Ready(left) = Pin::new(left).poll(cx)
         {
             this.left = None;
-            return Poll::Ready(Some(Err(h2::Error::from(h2::Reason::CANCEL).into())));
+            if left.is_err() {
+                return Poll::Ready(Some(Err(h2::Error::from(h2::Reason::CANCEL).into())));
+            }
         }
         Pin::new(&mut this.body).poll_frame(cx).map_err(Into::into)
     }
@@ -195,7 +226,7 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 struct AnswerBody {
     body: hyper::body::Incoming,
     sleep: Option<Pin<Box<Sleep>>>,
-    _waiting: oneshot::Sender<Infallible>,
+    _waiting: oneshot::Sender<()>,
 }
 
 impl HttpBody for AnswerBody {

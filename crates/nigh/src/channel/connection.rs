@@ -2,19 +2,21 @@
 //! calls that wait for it.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use http::uri::{Authority, Scheme};
+use http::Uri;
+use http::uri::{Authority, Parts, Scheme};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use nigh_socket::{Address, Peer, Stream};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use tonic::Status;
 use tonic::body::Body;
 
-use super::{ChannelError, ChannelOptions};
+use super::{ChannelError, ChannelOptions, Wire, nigh};
 use crate::io::{Io, Transport};
 use crate::tls::ClientTls;
 
@@ -26,10 +28,26 @@ const FRAME_BYTES_MAX: u32 = 256 * 1024;
 /// Bytes of one answer's headers or trailers.
 const HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
 
+/// The wire of a connection.
+#[derive(Debug, Clone)]
+pub(super) enum Carrier {
+    Http2(SendRequest<Body>),
+    Nigh(Arc<nigh::Handle>),
+}
+
+impl Carrier {
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Http2(sender) => sender.is_closed(),
+            Self::Nigh(handle) => handle.is_closed(),
+        }
+    }
+}
+
 /// A connection that was made, and with whom.
 #[derive(Debug, Clone)]
 pub(super) struct Live {
-    pub(super) sender: SendRequest<Body>,
+    pub(super) carrier: Carrier,
     pub(super) peer: Peer,
     pub(super) generation: u64,
 }
@@ -47,11 +65,13 @@ pub(super) struct Connector {
     address: Address,
     options: ChannelOptions,
     tls: Option<ClientTls>,
-    pub(super) scheme: Scheme,
-    pub(super) authority: Authority,
+    scheme: Scheme,
+    authority: Authority,
     /// Attempts begun so far: tells a caller whether an attempt began after it started waiting.
     attempts: AtomicU64,
     state: Mutex<State>,
+    /// The connection that lives, for calls that need not wait for one.
+    current: std::sync::Mutex<Option<Live>>,
 }
 
 impl Connector {
@@ -76,11 +96,34 @@ impl Connector {
             authority,
             attempts,
             state,
+            current: std::sync::Mutex::default(),
         })
+    }
+
+    /// What HTTP/2 wants beside the path.
+    pub(super) fn uri(&self, uri: &Uri) -> Result<Uri, Status> {
+        let mut parts = Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = uri.path_and_query().cloned();
+        Uri::from_parts(parts).map_err(|error| Status::invalid_argument(error.to_string()))
     }
 
     pub(super) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The connection, if it lives.
+    pub(super) fn current(&self) -> Option<Live> {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.clone().filter(|live| !live.carrier.is_closed())
+    }
+
+    fn set_current(&self, live: Option<Live>) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let former = std::mem::replace(&mut *current, live);
+        drop(current);
+        drop(former);
     }
 
     /// The connection, made anew if it is broken; within the channel's timeout and `deadline`.
@@ -93,7 +136,7 @@ impl Connector {
                 .map_err(|_| self.timed_out(self.options.timeout))?,
         };
         if let Some(live) = &state.live
-            && !live.sender.is_closed()
+            && !live.carrier.is_closed()
         {
             return Ok(live.clone());
         }
@@ -104,6 +147,7 @@ impl Connector {
             return Err(ChannelError::Shared(Arc::clone(failure)));
         }
         state.live = None;
+        self.set_current(None);
         let attempt = self.attempts.fetch_add(1, Ordering::AcqRel) + 1;
         let own_limit = Instant::now() + self.options.timeout;
         match self
@@ -113,6 +157,7 @@ impl Connector {
             Ok(live) => {
                 state.failure = None;
                 state.live = Some(live.clone());
+                self.set_current(Some(live.clone()));
                 Ok(live)
             }
             // One call's short deadline says nothing to those that have more time.
@@ -145,6 +190,7 @@ impl Connector {
             .is_some_and(|live| live.generation == generation)
         {
             state.live = None;
+            self.set_current(None);
         }
     }
 
@@ -161,11 +207,80 @@ impl Connector {
                 address: self.address.clone(),
             });
         }
+        if self.tries_nigh()
+            && let Some(live) = self.attempt_nigh(generation, until).await?
+        {
+            return Ok(live);
+        }
+        let (stream, peer, waited) = self.reach(until).await?;
+        let shaken = tokio::time::timeout_at(until, self.handshake(stream, peer, generation));
+        shaken.await.map_err(|_| self.timed_out(waited))?
+    }
+
+    async fn reach(&self, until: Instant) -> Result<(Stream, Peer, Duration), ChannelError> {
         let waited = until.saturating_duration_since(Instant::now());
         let connect = self.options.connect.clone().timeout(waited);
         let (stream, peer) = nigh_socket::connect(&self.address, &connect).await?;
-        let shaken = tokio::time::timeout_at(until, self.handshake(stream, peer, generation));
-        shaken.await.map_err(|_| self.timed_out(waited))?
+        Ok((stream, peer, waited))
+    }
+
+    /// An inherited descriptor is one connection: there would be none left to speak HTTP/2 on.
+    fn tries_nigh(&self) -> bool {
+        match (self.options.wire, &self.address) {
+            (Wire::Nigh, _) => true,
+            (Wire::Http2, _) => false,
+            (Wire::Auto, Address::Tcp { .. } | Address::Https { .. } | Address::Fd(_)) => false,
+            (Wire::Auto, _) => true,
+        }
+    }
+
+    /// Speaks the nigh wire; `None`: the server does not, and may know HTTP/2.
+    async fn attempt_nigh(
+        &self,
+        generation: u64,
+        until: Instant,
+    ) -> Result<Option<Live>, ChannelError> {
+        let (stream, peer, waited) = self.reach(until).await?;
+        let keepalive = self.options.keepalive;
+        let keepalive = keepalive.map(|interval| (interval, self.options.keepalive_timeout));
+        let opening = async {
+            let io = Io::new(self.transport(stream).await?, None);
+            Ok(nigh::open(io, self.address.clone(), keepalive).await)
+        };
+        let must = self.options.wire == Wire::Nigh;
+        let patience = Instant::now() + self.options.nigh_answer_time;
+        let limit = if must { until } else { until.min(patience) };
+        let why = match tokio::time::timeout_at(limit, opening).await {
+            Ok(Ok(Ok((handle, driver)))) => {
+                tokio::spawn(driver);
+                let carrier = Carrier::Nigh(Arc::new(handle));
+                return Ok(Some(Live {
+                    carrier,
+                    peer,
+                    generation,
+                }));
+            }
+            Ok(Err(error)) => return Err(error),
+            Ok(Ok(Err(error))) => io::Error::other(error),
+            Err(_) if must => return Err(self.timed_out(waited)),
+            Err(_) => io::ErrorKind::TimedOut.into(),
+        };
+        if must {
+            return Err(self.failed("the nigh greeting", why));
+        }
+        let address = &self.address;
+        tracing::debug!("{address} does not speak nigh, so HTTP/2: {why}");
+        Ok(None)
+    }
+
+    async fn transport(&self, stream: Stream) -> Result<Transport, ChannelError> {
+        let (Some(tls), Address::Https { host, .. }) = (&self.tls, &self.address) else {
+            return Ok(Transport::Plain(stream));
+        };
+        let name = tls.name_for(host)?;
+        let secured = tls.connect(name, stream).await;
+        let secured = secured.map_err(|source| self.failed("the TLS handshake", source))?;
+        Ok(Transport::ClientTls(Box::new(secured)))
     }
 
     async fn handshake(
@@ -174,15 +289,7 @@ impl Connector {
         peer: Peer,
         generation: u64,
     ) -> Result<Live, ChannelError> {
-        let transport = match (&self.tls, &self.address) {
-            (Some(tls), Address::Https { host, .. }) => {
-                let name = tls.name_for(host)?;
-                let secured = tls.connect(name, stream).await;
-                let secured = secured.map_err(|source| self.failed("the TLS handshake", source))?;
-                Transport::ClientTls(Box::new(secured))
-            }
-            _ => Transport::Plain(stream),
-        };
+        let transport = self.transport(stream).await?;
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -205,7 +312,7 @@ impl Connector {
             }
         });
         Ok(Live {
-            sender,
+            carrier: Carrier::Http2(sender),
             peer,
             generation,
         })

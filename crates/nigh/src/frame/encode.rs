@@ -19,6 +19,8 @@ pub(crate) struct Out {
     ready: VecDeque<Bytes>,
     tail: BytesMut,
     bytes: usize,
+    /// Bytes that were ever appended here, whoever wrote them.
+    appended: u64,
 }
 
 impl Out {
@@ -29,6 +31,15 @@ impl Out {
     /// Bytes that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    pub(crate) fn appended(&self) -> u64 {
+        self.appended
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.appended += bytes as u64;
     }
 
     /// Appends a frame whose content `write` produces.
@@ -52,7 +63,7 @@ impl Out {
         if let Some(place) = self.tail.get_mut(start..start + HEADER_BYTES) {
             place.copy_from_slice(&header.write());
         }
-        self.bytes += HEADER_BYTES + length;
+        self.count(HEADER_BYTES + length);
     }
 
     pub(crate) fn data(&mut self, stream: u32, payload: Bytes, last: bool) {
@@ -69,7 +80,7 @@ impl Out {
         };
         self.tail.put_slice(&header.write());
         self.ready.push_back(self.tail.split().freeze());
-        self.bytes += HEADER_BYTES + payload.len();
+        self.count(HEADER_BYTES + payload.len());
         self.ready.push_back(payload);
     }
 
@@ -90,15 +101,10 @@ impl Out {
         self.frame(kind, 0, 0, |out| out.put_slice(payload));
     }
 
-    /// Bytes that are no frame: the greeting.
-    pub(crate) fn raw(&mut self, bytes: &[u8]) {
-        self.tail.put_slice(bytes);
-        self.bytes += bytes.len();
-    }
-
     /// Moves everything to `writing`, which must be empty, and takes over its buffer.
     pub(crate) fn hand_over(&mut self, writing: &mut Self) {
         std::mem::swap(self, writing);
+        std::mem::swap(&mut self.appended, &mut writing.appended);
         if self.tail.capacity() <= KEPT_BYTES_MAX {
             self.tail.clear();
         } else {
@@ -140,9 +146,5 @@ impl Out {
         } else {
             self.tail.advance(written);
         }
-    }
-
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
     }
 }

@@ -103,6 +103,18 @@ impl Greeting {
         within("calls", self.streams_max, 0..=1 << 16)
     }
 
+    /// Limits of this side as the wire can say them (clause 2.4).
+    pub(crate) fn clamped(self) -> Self {
+        Self {
+            frame_bytes_max: self.frame_bytes_max.clamp(1024, 1 << 24),
+            header_bytes_max: self.header_bytes_max.clamp(1024, 1 << 20),
+            stream_window: self.stream_window.clamp(1, WINDOW_MAX),
+            connection_window: self.connection_window.clamp(1, WINDOW_MAX),
+            streams_max: self.streams_max.min(1 << 16),
+            ..self
+        }
+    }
+
     pub(crate) fn accepted(&self) -> Accepted {
         let bytes = |value| usize::try_from(value).unwrap_or(usize::MAX);
         Accepted {

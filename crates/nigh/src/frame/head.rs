@@ -58,12 +58,14 @@ impl KnownPaths {
         }
     }
 
-    fn decode(&mut self, cursor: &mut Cursor<'_>) -> Result<PathAndQuery, Violation> {
+    /// The path and its number; 0 for one that is not remembered.
+    fn decode(&mut self, cursor: &mut Cursor<'_>) -> Result<(PathAndQuery, usize), Violation> {
         let number = cursor.number()?;
         let known = self.paths.len();
         let index = usize::try_from(number).unwrap_or(usize::MAX);
         if index != 0 && index <= known {
-            return self.paths.get(index - 1).cloned().ok_or(Violation::Path);
+            let path = self.paths.get(index - 1).cloned();
+            return Ok((path.ok_or(Violation::Path)?, index));
         }
         let is_next = index == known + 1 && known < self.max;
         if index != 0 && !is_next {
@@ -77,7 +79,7 @@ impl KnownPaths {
         if is_next {
             self.paths.push(path.clone());
         }
-        Ok(path)
+        Ok((path, index))
     }
 }
 
@@ -113,12 +115,13 @@ pub(crate) fn encode_request(
     fields::encode(fields, implied, out);
 }
 
+/// The request, and the number of its path.
 pub(crate) fn decode_request(
     payload: &[u8],
     is_plain: bool,
     paths: &mut KnownPaths,
     max: usize,
-) -> Result<Request, Violation> {
+) -> Result<(Request, usize), Violation> {
     let mut cursor = Cursor(payload);
     let (method, implied) = if is_plain {
         let method = Method::from_bytes(cursor.bytes()?).map_err(|_| Violation::Method)?;
@@ -126,13 +129,14 @@ pub(crate) fn decode_request(
     } else {
         (Method::POST, Implied::Request)
     };
-    let path = paths.decode(&mut cursor)?;
+    let (path, number) = paths.decode(&mut cursor)?;
     let fields = fields::decode(cursor, implied, max)?;
-    Ok(Request {
+    let request = Request {
         method,
         path,
         fields,
-    })
+    };
+    Ok((request, number))
 }
 
 /// The flags of an answer's HEADERS frame, without END.

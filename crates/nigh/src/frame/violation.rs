@@ -33,8 +33,6 @@ pub(crate) enum Violation {
     Varint,
     #[error("a frame that ends inside a value")]
     Truncated,
-    #[error("bytes behind the end of a frame's content")]
-    Surplus,
     #[error("a field name that is none")]
     FieldName,
     #[error("a field value that is none")]
