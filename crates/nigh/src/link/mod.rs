@@ -11,8 +11,6 @@ pub(crate) mod line;
 mod received;
 mod send;
 mod slot;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -35,13 +33,15 @@ pub(crate) const OUT_BYTES_MAX: usize = 1024 * 1024;
 
 /// What one side has beside what both have.
 pub(crate) trait Role: Send + 'static {
-    /// A call is over, its slot free.
-    fn freed(&mut self, index: u16);
+    /// A call is over, its slot free; whether the driver has to look when it was the last.
+    fn freed(&mut self, index: u16) -> bool;
 }
 
 /// The server keeps nothing here.
 impl Role for () {
-    fn freed(&mut self, _: u16) {}
+    fn freed(&mut self, _: u16) -> bool {
+        false
+    }
 }
 
 #[derive(Debug)]
@@ -67,6 +67,8 @@ pub(crate) struct State<R> {
     is_starved: bool,
     driver: Option<Waker>,
     is_driver_awake: bool,
+    /// Somebody has nudged the driver since it last looked.
+    is_nudged: bool,
     /// Set once the connection has ended: what its calls are told.
     over: Option<Status>,
 }
@@ -104,6 +106,7 @@ impl<R: Role> Link<R> {
             is_starved: false,
             driver: None,
             is_driver_awake: false,
+            is_nudged: false,
             over: None,
         };
         Self {
@@ -158,6 +161,17 @@ impl<R: Role> State<R> {
 
     /// Whom to wake for what was appended.
     pub(crate) fn nudge(&mut self) -> Option<Waker> {
+        self.is_nudged = true;
+        self.wake_driver()
+    }
+
+    /// Whether the driver was nudged since it last asked.
+    pub(crate) fn was_nudged(&mut self) -> bool {
+        std::mem::take(&mut self.is_nudged)
+    }
+
+    /// Wakes the driver to look around, not to write.
+    pub(crate) fn wake_driver(&mut self) -> Option<Waker> {
         if std::mem::replace(&mut self.is_driver_awake, true) {
             return None;
         }
@@ -217,7 +231,9 @@ impl<R: Role> State<R> {
         let task = slot.task.take();
         let unread = slot.inbox.drain(..).map(|bytes| bytes.len()).sum();
         self.open -= 1;
-        self.own.freed(split(stream).0);
+        if self.own.freed(split(stream).0) && self.open == 0 {
+            later.wake(self.nudge());
+        }
         if let Some(credit) = self.receipts.consumed(unread) {
             self.out.window(0, credit);
             later.wake(self.nudge());

@@ -21,6 +21,8 @@ const TURN_BYTES: usize = 256 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gone;
 
+type Piece = Option<Result<http_body::Frame<Bytes>, Status>>;
+
 #[derive(Debug)]
 pub(crate) struct Sender<R> {
     pub(crate) link: Arc<Link<R>>,
@@ -209,7 +211,7 @@ impl<R: Role> Sender<R> {
         body: &mut Body,
         given: &mut usize,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Result<http_body::Frame<Bytes>, Status>>, Gone>> {
+    ) -> Poll<Result<Piece, Gone>> {
         if *given >= TURN_BYTES {
             *given = 0;
             cx.waker().wake_by_ref();

@@ -203,8 +203,10 @@ impl<'a> Opened<'a> {
             }
             let is_sent = is_done && gathered.end.is_none();
             let is_solo = state::begin(state, stream, is_sent);
-            if !is_solo || !state.own.is_ticking {
+            if !is_solo {
                 later.wake(state.nudge());
+            } else if !state.own.is_ticking {
+                later.wake(state.wake_driver());
             }
             Some(Self {
                 conn,
@@ -242,7 +244,8 @@ impl<'a> Opened<'a> {
                 conn.end(status, Some(&line));
             }
             let mut state = conn.link.lock();
-            state.own.line = Some(line);
+            // Of an ended connection nobody needs it.
+            state.own.line = state.over().is_none().then_some(line);
             let waker = match state.own.reading {
                 Reading::Solo(_) => None,
                 _ => state.nudge(),

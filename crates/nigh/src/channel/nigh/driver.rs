@@ -194,7 +194,8 @@ impl Driver {
 
     /// Whether the driver is the reader: it becomes it when something waits to be written, or at a tick without calls.
     fn may_read(&mut self, state: &mut State<Client>, cx: &mut Context<'_>) -> bool {
-        if state.own.reading == Reading::Driver || !state.out.is_empty() {
+        // What a solo call has queued it writes itself; somebody else's frames are the driver's.
+        if state.was_nudged() || state.own.reading == Reading::Driver {
             state.own.drive();
             state.own.is_ticking = false;
             return true;

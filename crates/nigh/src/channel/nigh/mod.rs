@@ -8,8 +8,6 @@ mod call;
 mod driver;
 mod frames;
 mod state;
-#[cfg(test)]
-mod tests;
 
 use std::future::Future;
 use std::sync::Arc;

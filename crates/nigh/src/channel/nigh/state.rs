@@ -44,11 +44,12 @@ pub(super) struct Client {
 }
 
 impl Role for Client {
-    fn freed(&mut self, index: u16) {
+    fn freed(&mut self, index: u16) -> bool {
         self.free.push(index);
         if !self.is_leaving {
             self.permits.add_permits(1);
         }
+        self.is_leaving || self.is_unwanted
     }
 }
 

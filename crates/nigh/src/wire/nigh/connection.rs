@@ -103,7 +103,10 @@ impl Connection {
     async fn say_goodbye(&mut self, code: u32, text: &str) {
         self.link.lock().out.reason(Kind::GoAway, 0, code, text);
         // One try: a peer that breaks the rules is not waited for.
-        std::future::poll_fn(|cx| Poll::Ready(drop(self.poll_write(cx)))).await;
+        let tried = std::future::poll_fn(|cx| Poll::Ready(self.poll_write(cx)));
+        if let Err(error) = tried.await {
+            tracing::debug!("no goodbye: {error}");
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
@@ -129,7 +132,7 @@ impl Connection {
             if self.turn_calls >= TURN_CALLS {
                 break;
             }
-            if !is_read && self.poll_sleep(cx, is_blocked) {
+            if !is_read && self.sleeps(is_blocked) {
                 return self.poll_left(cx);
             }
         }
@@ -139,7 +142,7 @@ impl Connection {
     }
 
     /// Goes to sleep unless something was queued meanwhile that can be written.
-    fn poll_sleep(&self, _: &mut Context<'_>, is_blocked: bool) -> bool {
+    fn sleeps(&self, is_blocked: bool) -> bool {
         let mut state = self.link.lock();
         if is_blocked {
             // The socket wakes this task; whoever appends need not.
@@ -317,6 +320,8 @@ impl Connection {
             if polled.is_ready() {
                 return;
             }
+        } else {
+            self.pace.forget(path);
         }
         let task = tokio::spawn(running).abort_handle();
         match self.link.lock().slot(stream) {

@@ -1,6 +1,7 @@
 //! One suite over every wire: the nigh wire, HTTP/2 on the same socket, and TLS. What a caller sees must not differ.
 
 mod interop;
+mod random;
 mod semantics;
 
 use nigh::{Channel, ClientTls, Policy, Server, ServerTls, Wire};

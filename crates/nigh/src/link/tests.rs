@@ -1,1 +1,0 @@
-//! Tests of the shared half of a connection.
