@@ -90,9 +90,8 @@ fn raw(socket: &Path) -> Result<(), Failure> {
         let (mut stream, _) = listener.accept()?;
         let mut buffer = vec![0; 2 * 1024 * 1024];
         loop {
-            let (sent, answer) = match read_one(&mut stream, &mut buffer) {
-                Ok(lengths) => lengths,
-                Err(_) => break,
+            let Ok((sent, answer)) = read_one(&mut stream, &mut buffer) else {
+                break;
             };
             let all = buffer
                 .get(..PREFIX + answer)
