@@ -76,6 +76,9 @@ pub enum Command {
     /// Stand between a client and a server, and print what goes by
     #[command(after_help = TAP_HELP)]
     Tap(TapArgs),
+    /// Serve feature flags with flagd's protocols; check, evaluate and compare files of flags
+    #[command(subcommand)]
+    Flagd(nigh_flagd::cli::Command),
     /// List listening Unix sockets
     Ls(LsArgs),
     /// Start a private server, call it in every way, and show what happened
@@ -106,6 +109,9 @@ pub struct ServeArgs {
     /// Demand more of the callers of one method: /package.Service/Method=POLICY.
     #[arg(long, value_name = "METHOD=POLICY", value_parser = guard)]
     pub guard: Vec<Guard>,
+    /// Serve the flags of this file with flagd's protocols, too; `nigh flagd start` can do more.
+    #[arg(long, value_name = "FILE")]
+    pub flags: Option<String>,
     /// Permissions of socket files, in octal.
     #[arg(long, value_name = "OCTAL", value_parser = mode)]
     pub mode: Option<u32>,
