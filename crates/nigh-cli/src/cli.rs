@@ -170,6 +170,9 @@ pub struct CallArgs {
     /// The request: JSON, a file, or standard input. Without it, one empty message or an empty stream.
     #[arg(value_name = "JSON|@FILE|-")]
     pub input: Option<String>,
+    /// The wire: nigh's own, HTTP/2, or nigh's where the server speaks it.
+    #[arg(long, value_name = "WIRE", default_value = "auto")]
+    pub wire: WireName,
     /// Where methods are described.
     #[command(flatten)]
     pub origin: OriginArgs,
@@ -191,6 +194,27 @@ pub struct CallArgs {
     /// Show metadata, trailers and timing on standard error.
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+/// A wire's name on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum WireName {
+    /// nigh to a nigh server, HTTP/2 to any other.
+    Auto,
+    /// The nigh wire or nothing.
+    Nigh,
+    /// HTTP/2.
+    Http2,
+}
+
+impl From<WireName> for nigh::Wire {
+    fn from(name: WireName) -> Self {
+        match name {
+            WireName::Auto => Self::Auto,
+            WireName::Nigh => Self::Nigh,
+            WireName::Http2 => Self::Http2,
+        }
+    }
 }
 
 /// Where the descriptions of methods come from.
