@@ -180,7 +180,8 @@ impl Attributes {
         done(unsafe { libc::posix_spawnattr_setsigmask(&raw mut *this.0, &raw const none) })?;
         // SAFETY: as above.
         done(unsafe { libc::posix_spawnattr_setsigdefault(&raw mut *this.0, &raw const pipe) })?;
-        let flags = (libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF) as _;
+        let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
+        let flags = flags.try_into().map_err(|_| Errno::INVAL)?;
         // SAFETY: initialised.
         done(unsafe { libc::posix_spawnattr_setflags(&raw mut *this.0, flags) })?;
         Ok(this)
