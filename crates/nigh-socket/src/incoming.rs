@@ -71,8 +71,8 @@ impl AsFd for Transport {
 
 /// An accepted socket with the kernel's facts about its peer; nothing has been read from it.
 #[derive(Debug)]
-pub struct Incoming {
-    transport: Transport,
+pub struct Incoming<T = Transport> {
+    transport: T,
     peer: Peer,
     listener: Arc<Address>,
 }
@@ -83,16 +83,41 @@ impl Incoming {
         listener: &Listener,
         address: Arc<Address>,
     ) -> io::Result<Self> {
-        let (transport, peer) = if listener.is_local() {
-            let peer = Peer::Local(LocalPeer::of(&socket)?);
-            let transport = match listener.kind() {
-                SocketKind::Seqpacket => Transport::Packet(UnixSeqpacket::from_checked(socket)?),
-                // Datagram sockets have nothing to accept.
-                SocketKind::Stream | SocketKind::Datagram => {
-                    Transport::Stream(Stream::Unix(UnixStream::new(socket)?))
+        Self::with(socket, listener, address, |accepted| {
+            Ok(match accepted {
+                Accepted::Packet(socket) => Transport::Packet(UnixSeqpacket::from_checked(socket)?),
+                Accepted::Unix(socket) => Transport::Stream(Stream::Unix(UnixStream::new(socket)?)),
+                Accepted::Tcp(socket) => {
+                    Transport::Stream(Stream::Tcp(tokio::net::TcpStream::from_std(socket)?))
                 }
+            })
+        })
+    }
+}
+
+/// An accepted socket, non-blocking, before it is one of a runtime or one that blocks.
+pub(crate) enum Accepted {
+    Packet(OwnedFd),
+    Unix(OwnedFd),
+    Tcp(TcpStream),
+}
+
+impl<T> Incoming<T> {
+    /// What the kernel says of the caller, and the transport that `make` makes of the socket.
+    pub(crate) fn with(
+        socket: OwnedFd,
+        listener: &Listener,
+        address: Arc<Address>,
+        make: impl FnOnce(Accepted) -> io::Result<T>,
+    ) -> io::Result<Self> {
+        let (accepted, peer) = if listener.is_local() {
+            let peer = Peer::Local(LocalPeer::of(&socket)?);
+            let accepted = match listener.kind() {
+                SocketKind::Seqpacket => Accepted::Packet(socket),
+                // Datagram sockets have nothing to accept.
+                SocketKind::Stream | SocketKind::Datagram => Accepted::Unix(socket),
             };
-            (transport, peer)
+            (accepted, peer)
         } else {
             let socket = TcpStream::from(socket);
             // Small messages back and forth: waiting to fill a segment only adds delay.
@@ -100,11 +125,10 @@ impl Incoming {
             // A host that vanished says nothing: the kernel has to ask.
             rustix::net::sockopt::set_socket_keepalive(&socket, true)?;
             let peer = Peer::remote(socket.peer_addr()?);
-            let stream = tokio::net::TcpStream::from_std(socket)?;
-            (Transport::Stream(Stream::Tcp(stream)), peer)
+            (Accepted::Tcp(socket), peer)
         };
         Ok(Self {
-            transport,
+            transport: make(accepted)?,
             peer,
             listener: address,
         })
@@ -120,7 +144,7 @@ impl Incoming {
     ///
     /// # Errors
     /// The refused caller, still connected, so that it can be told in its own wire.
-    pub fn admit(self, policy: &Policy) -> Result<Connection, Box<Refused>> {
+    pub fn admit(self, policy: &Policy) -> Result<Connection<T>, Box<Refused<T>>> {
         let verdict = policy.evaluate(&self.peer);
         if verdict.admits() {
             let Self {
@@ -141,7 +165,7 @@ impl Incoming {
         }
     }
 
-    pub(crate) fn refuse(self, refusal: Refusal) -> Refused {
+    pub(crate) fn refuse(self, refusal: Refusal) -> Refused<T> {
         let Self {
             transport,
             peer,
@@ -158,8 +182,8 @@ impl Incoming {
 
 /// An admitted caller: what it is connected by, and who it is.
 #[derive(Debug)]
-pub struct Connection {
-    transport: Transport,
+pub struct Connection<T = Transport> {
+    transport: T,
     peer: Peer,
     listener: Arc<Address>,
     drain: Option<Drain>,
@@ -167,9 +191,9 @@ pub struct Connection {
     descriptors: Option<DescriptorShare>,
 }
 
-impl Connection {
+impl<T> Connection<T> {
     /// Takes the admission back, before anything was read or sent.
-    pub(crate) fn refuse(self, refusal: Refusal) -> Refused {
+    pub(crate) fn refuse(self, refusal: Refusal) -> Refused<T> {
         Refused {
             transport: self.transport,
             peer: self.peer,
@@ -205,7 +229,7 @@ impl Connection {
     /// The bytes or packets, and what goes with them. Keep the [`Hold`] for as long as the transport lives:
     /// it is the connection's share of the server's quota.
     #[must_use]
-    pub fn into_parts(self) -> (Transport, Peer, Arc<Address>, Hold) {
+    pub fn into_parts(self) -> (T, Peer, Arc<Address>, Hold) {
         let hold = Hold {
             drain: self.drain,
             _ticket: self.ticket,
@@ -245,9 +269,9 @@ impl Hold {
 
 /// A caller that was not admitted: it may be told so, and no more.
 #[derive(Debug)]
-pub struct Refused {
+pub struct Refused<T = Transport> {
     /// What the caller is connected by; nothing has been read from it.
-    pub transport: Transport,
+    pub transport: T,
     /// Who was refused.
     pub peer: Peer,
     /// The listener's address as published.

@@ -9,12 +9,11 @@ use rustix::net::sockopt::Timeout;
 
 use super::patience::{set_timeout, until_done};
 use crate::address::Address;
-use crate::buffer;
 use crate::datagram::socket::{self, Target};
 use crate::inherit;
 use crate::listener::{Listener, SocketKind};
 use crate::message::{Datagram, RecvError, SendError, nonblocking};
-use crate::sys::opt;
+use crate::options::socket_options;
 
 /// A socket of type `SOCK_DGRAM`, blocking and close-on-exec: [`crate::UnixDatagram`] without a runtime.
 #[derive(Debug)]
@@ -22,9 +21,11 @@ pub struct UnixDatagram {
     socket: OwnedFd,
     /// Gives the name back.
     listener: Option<Listener>,
-    read_timeout: Option<Duration>,
-    write_timeout: Option<Duration>,
+    pub(super) read_timeout: Option<Duration>,
+    pub(super) write_timeout: Option<Duration>,
 }
+
+socket_options!(UnixDatagram, message);
 
 impl UnixDatagram {
     /// Takes over a datagram socket; makes it blocking, without timeouts.
@@ -215,52 +216,6 @@ impl UnixDatagram {
         let mut buffers = [IoSliceMut::new(buffer)];
         nonblocking(|| socket::attempt_recv(self.as_fd(), &mut buffers, false))
             .unwrap_or(Err(RecvError::WouldBlock))
-    }
-
-    /// The longest message in bytes that can be sent, with the send buffer as it is now.
-    ///
-    /// # Errors
-    /// What `getsockopt(2)` reports.
-    pub fn message_bytes_max(&self) -> io::Result<usize> {
-        buffer::message_bytes_max(self.as_fd())
-    }
-
-    /// The send buffer in bytes. It alone decides what can be sent; the receiver's has no say.
-    ///
-    /// # Errors
-    /// What `getsockopt(2)` reports.
-    pub fn send_buffer(&self) -> io::Result<usize> {
-        buffer::send_buffer(self.as_fd())
-    }
-
-    /// Asks for a send buffer of so many bytes; returns what it is now: more for very small ones, and no more than
-    /// the system allows (twice `net.core.wmem_max`).
-    ///
-    /// # Errors
-    /// What `setsockopt(2)` reports.
-    pub fn set_send_buffer(&self, bytes: usize) -> io::Result<usize> {
-        buffer::set_send_buffer(self.as_fd(), bytes)
-    }
-
-    /// Whether each message received from now on says who wrote it. One that was sent before says that it does not
-    /// know: on a server, ask before binding ([`ListenerOptions::pass_credentials`]).
-    ///
-    /// Trap: a socket without a name that asks gets an abstract one when it connects or sends.
-    ///
-    /// [`ListenerOptions::pass_credentials`]: crate::ListenerOptions::pass_credentials
-    ///
-    /// # Errors
-    /// What `setsockopt(2)` reports.
-    pub fn set_pass_credentials(&self, pass: bool) -> io::Result<()> {
-        Ok(opt::pass_credentials(self.as_fd(), pass)?)
-    }
-
-    /// Whether others may send descriptors; answers whether this kernel can be told so (Linux 6.16).
-    ///
-    /// # Errors
-    /// What `setsockopt(2)` reports.
-    pub fn set_pass_rights(&self, pass: bool) -> io::Result<bool> {
-        Ok(opt::pass_rights(self.as_fd(), pass)?)
     }
 }
 

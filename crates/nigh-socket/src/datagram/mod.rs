@@ -4,6 +4,7 @@
 //! sender that is not connected is told that it may send while that queue is full. And nobody is told that a peer died.
 
 pub(crate) mod name;
+mod several;
 pub(crate) mod socket;
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -14,12 +15,11 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::io::Interest;
 
 use crate::address::Address;
-use crate::buffer;
 use crate::inherit;
 use crate::listener::{Listener, SocketKind};
 use crate::message::{Datagram, RecvError, SendError, nonblocking};
+use crate::options::socket_options;
 use crate::registered::Registered;
-use crate::sys::opt;
 use crate::sys::register::register;
 use socket::Target;
 
@@ -35,6 +35,8 @@ pub struct UnixDatagram {
     /// Gives the name back.
     listener: Option<Listener>,
 }
+
+socket_options!(UnixDatagram, message);
 
 impl UnixDatagram {
     /// Takes over a datagram socket; makes it non-blocking.
@@ -246,52 +248,6 @@ impl UnixDatagram {
                 nonblocking(|| socket::attempt_recv(fd, &mut buffers, false))
             })
             .map(|done| done.map_err(RecvError::System)?)
-    }
-
-    /// The longest message in bytes that can be sent, with the send buffer as it is now.
-    ///
-    /// # Errors
-    /// What `getsockopt(2)` reports.
-    pub fn message_bytes_max(&self) -> io::Result<usize> {
-        buffer::message_bytes_max(self.as_fd())
-    }
-
-    /// The send buffer in bytes. It alone decides what can be sent; the receiver's has no say.
-    ///
-    /// # Errors
-    /// What `getsockopt(2)` reports.
-    pub fn send_buffer(&self) -> io::Result<usize> {
-        buffer::send_buffer(self.as_fd())
-    }
-
-    /// Asks for a send buffer of so many bytes; returns what it is now: more for very small ones, and no more than
-    /// the system allows (twice `net.core.wmem_max`).
-    ///
-    /// # Errors
-    /// What `setsockopt(2)` reports.
-    pub fn set_send_buffer(&self, bytes: usize) -> io::Result<usize> {
-        buffer::set_send_buffer(self.as_fd(), bytes)
-    }
-
-    /// Whether each message received from now on says who wrote it. One that was sent before says that it does not
-    /// know: on a server, ask before binding ([`ListenerOptions::pass_credentials`]).
-    ///
-    /// Trap: a socket without a name that asks gets an abstract one when it connects or sends.
-    ///
-    /// [`ListenerOptions::pass_credentials`]: crate::ListenerOptions::pass_credentials
-    ///
-    /// # Errors
-    /// What `setsockopt(2)` reports.
-    pub fn set_pass_credentials(&self, pass: bool) -> io::Result<()> {
-        Ok(opt::pass_credentials(self.as_fd(), pass)?)
-    }
-
-    /// Whether others may send descriptors; answers whether this kernel can be told so (Linux 6.16).
-    ///
-    /// # Errors
-    /// What `setsockopt(2)` reports.
-    pub fn set_pass_rights(&self, pass: bool) -> io::Result<bool> {
-        Ok(opt::pass_rights(self.as_fd(), pass)?)
     }
 
     /// Waits until a message may fit where the last one did not: into the receiver's queue, or our own buffer.

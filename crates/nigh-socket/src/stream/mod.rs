@@ -12,16 +12,22 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::options::socket_options;
 use crate::registered::Registered;
 use crate::sys::msg;
 use crate::sys::receive::receive;
 
 /// A connected stream socket of the `AF_UNIX` family, non-blocking and close-on-exec.
+///
+/// There is no out-of-band data, and no way to ask for it: the kernel drops an urgent byte that is read past, with the
+/// descriptors that came with it, and its handling has had one security hole after the other.
 #[derive(Debug)]
 pub struct UnixStream {
     socket: Registered,
     bytes_only: bool,
 }
+
+socket_options!(UnixStream, stream);
 
 impl UnixStream {
     /// Takes over a connected, non-blocking stream socket.

@@ -1,9 +1,11 @@
 //! Integration tests of nigh-socket, one binary.
 
+mod batches;
 mod bind;
 mod bind_existing;
 mod bind_files;
 mod bind_process;
+mod blocking_streams;
 mod connect;
 mod datagrams;
 mod flood;
@@ -17,5 +19,6 @@ mod messages;
 mod moving;
 mod packets;
 mod servers;
+mod singleton;
 mod spawn;
 mod stream_descriptors;
