@@ -26,7 +26,8 @@ pub use fd::{
 };
 pub use limits::{Http1Limits, Http2Limits, Limits};
 pub use nigh_socket::{
-    Address, Counters, Counts, Drained, Existing, Listener, LocalPeer, Peer, Policy,
+    Address, Counters, Counts, Drained, Existing, FileKind, Listener, LocalPeer, Peer, Policy,
+    SocketKind, fdcheck,
 };
 pub use peer::{Arrival, RequestExt, ResponseExt};
 pub use server::{Server, ServerError};
