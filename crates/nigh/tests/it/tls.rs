@@ -64,7 +64,7 @@ async fn kind_seen(channel: Channel) -> String {
     response.headers()["x-kind"].to_str().unwrap().to_owned()
 }
 
-fn tcp() -> (Listener, String) {
+pub(crate) fn tcp() -> (Listener, String) {
     let listener = Listener::options().bind("tcp:127.0.0.1:0").unwrap();
     let address = listener.address().to_string();
     (listener, address)

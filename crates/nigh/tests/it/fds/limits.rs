@@ -171,6 +171,13 @@ async fn where_nothing_can_be_carried_nothing_is_sent() {
             .await
             .contains(&Incapable::NotAccepted.to_string())
     );
+    let wire = options().wire(nigh::Wire::Nigh);
+    let channel = wire.connect(served.address()).await.unwrap();
+    assert!(
+        refused(channel)
+            .await
+            .contains(&Incapable::NighWire.to_string())
+    );
     let tcp = options().lazy("tcp:127.0.0.1:1").unwrap();
     assert!(
         refused(tcp)
