@@ -95,6 +95,17 @@ impl Incoming {
     }
 }
 
+impl Incoming {
+    /// Lets a caller that came before the listener was told send descriptors.
+    pub(crate) fn pass_rights(&self) -> io::Result<bool> {
+        match &self.transport {
+            Transport::Stream(Stream::Unix(stream)) => stream.set_pass_rights(true),
+            Transport::Stream(Stream::Tcp(_)) => Ok(false),
+            Transport::Packet(packets) => packets.set_pass_rights(true),
+        }
+    }
+}
+
 /// An accepted socket, non-blocking, before it is one of a runtime or one that blocks.
 pub(crate) enum Accepted {
     Packet(OwnedFd),
@@ -138,11 +149,6 @@ impl<T> Incoming<T> {
     #[must_use]
     pub fn peer(&self) -> &Peer {
         &self.peer
-    }
-
-    /// Lets a caller that came before the listener was told send descriptors.
-    pub(crate) fn pass_rights(&self) -> io::Result<bool> {
-        Ok(crate::sys::opt::pass_rights(self.transport.as_fd(), true)?)
     }
 
     /// Admits the caller if `policy` definitely says yes.

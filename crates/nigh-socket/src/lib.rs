@@ -21,6 +21,9 @@ mod drain;
 mod fact;
 pub mod fdcheck;
 mod front;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod incoming;
 mod inherit;

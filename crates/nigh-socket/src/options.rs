@@ -1,5 +1,41 @@
 //! The options that every kind of socket has, async and blocking: written once, and methods of each type.
 
+use std::io;
+use std::os::fd::AsFd;
+
+use crate::message::Asked;
+use crate::sys::opt;
+
+/// A socket that may remember what it asked for.
+pub(crate) trait Asks: AsFd {
+    /// Where it does; streams are told with each call what is wanted.
+    fn asked(&self) -> Option<&Asked>;
+}
+
+pub(crate) fn pass_credentials(socket: &impl Asks, pass: bool) -> io::Result<()> {
+    let asked = socket.asked();
+    if let (Some(asked), true) = (asked, pass) {
+        asked.set_credentials(true);
+    }
+    opt::pass_credentials(socket.as_fd(), pass)?;
+    if let (Some(asked), false) = (asked, pass) {
+        asked.set_credentials(false);
+    }
+    Ok(())
+}
+
+pub(crate) fn pass_rights(socket: &impl Asks, pass: bool) -> io::Result<bool> {
+    let asked = socket.asked();
+    if let (Some(asked), true) = (asked, pass) {
+        asked.set_rights(true);
+    }
+    let is_told = opt::pass_rights(socket.as_fd(), pass)?;
+    if let (Some(asked), false) = (asked, pass) {
+        asked.set_rights(false);
+    }
+    Ok(is_told)
+}
+
 /// Gives a socket type its options; `message` also the longest message.
 macro_rules! socket_options {
     ($socket:ident, message) => {
@@ -47,17 +83,18 @@ macro_rules! socket_options {
             /// # Errors
             /// What `setsockopt(2)` reports.
             pub fn set_pass_credentials(&self, pass: bool) -> std::io::Result<()> {
-                let socket = std::os::fd::AsFd::as_fd(self);
-                Ok($crate::sys::opt::pass_credentials(socket, pass)?)
+                $crate::options::pass_credentials(self, pass)
             }
 
             /// Whether others may send descriptors; answers whether this kernel can be told so (Linux 6.16).
             ///
+            /// A socket of messages that takes neither descriptors nor credentials, and no empty packets either, receives
+            /// as fast as a plain one: what is on its way all the same is closed by the kernel.
+            ///
             /// # Errors
             /// What `setsockopt(2)` reports.
             pub fn set_pass_rights(&self, pass: bool) -> std::io::Result<bool> {
-                let socket = std::os::fd::AsFd::as_fd(self);
-                Ok($crate::sys::opt::pass_rights(socket, pass)?)
+                $crate::options::pass_rights(self, pass)
             }
         }
     };

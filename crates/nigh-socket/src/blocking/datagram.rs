@@ -12,13 +12,14 @@ use crate::address::Address;
 use crate::datagram::socket::{self, Target};
 use crate::inherit;
 use crate::listener::{Listener, SocketKind};
-use crate::message::{Datagram, RecvError, SendError, nonblocking};
-use crate::options::socket_options;
+use crate::message::{Asked, Datagram, RecvError, SendError, nonblocking};
+use crate::options::{Asks, socket_options};
 
 /// A socket of type `SOCK_DGRAM`, blocking and close-on-exec: [`crate::UnixDatagram`] without a runtime.
 #[derive(Debug)]
 pub struct UnixDatagram {
     socket: OwnedFd,
+    asked: Asked,
     /// Gives the name back.
     listener: Option<Listener>,
     pub(super) read_timeout: Option<Duration>,
@@ -26,6 +27,12 @@ pub struct UnixDatagram {
 }
 
 socket_options!(UnixDatagram, message);
+
+impl Asks for UnixDatagram {
+    fn asked(&self) -> Option<&Asked> {
+        Some(&self.asked)
+    }
+}
 
 impl UnixDatagram {
     /// Takes over a datagram socket; makes it blocking, without timeouts.
@@ -43,6 +50,7 @@ impl UnixDatagram {
     fn from_checked(socket: OwnedFd, listener: Option<Listener>) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, false)?;
         let mut this = Self {
+            asked: Asked::on(socket.as_fd()),
             socket,
             listener,
             read_timeout: None,
@@ -203,7 +211,7 @@ impl UnixDatagram {
     pub fn recv_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> Result<Datagram, RecvError> {
         let (socket, timeout) = (self.as_fd(), self.read_timeout);
         until_done(socket, Some(PollFlags::IN), timeout, |waits| {
-            socket::attempt_recv(socket, buffers, waits)
+            socket::attempt_recv(socket, buffers, &self.asked, waits)
         })
         .unwrap_or(Err(RecvError::TimedOut))
     }
@@ -214,7 +222,7 @@ impl UnixDatagram {
     /// [`RecvError::WouldBlock`] when there is no message; otherwise as for [`recv`](Self::recv).
     pub fn try_recv(&self, buffer: &mut [u8]) -> Result<Datagram, RecvError> {
         let mut buffers = [IoSliceMut::new(buffer)];
-        nonblocking(|| socket::attempt_recv(self.as_fd(), &mut buffers, false))
+        nonblocking(|| socket::attempt_recv(self.as_fd(), &mut buffers, &self.asked, false))
             .unwrap_or(Err(RecvError::WouldBlock))
     }
 }

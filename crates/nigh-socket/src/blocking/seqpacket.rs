@@ -9,8 +9,8 @@ use rustix::event::PollFlags;
 use rustix::net::sockopt::Timeout;
 
 use super::patience::{set_timeout, until_done};
-use crate::message::{Packets, Received, RecvError, SendError, nonblocking};
-use crate::options::socket_options;
+use crate::message::{Asked, Packets, Received, RecvError, SendError, nonblocking};
+use crate::options::{Asks, socket_options};
 use crate::seqpacket::{checked, pair, shutdown};
 
 /// A connected socket of type `SOCK_SEQPACKET`, blocking and close-on-exec: [`crate::UnixSeqpacket`] without a runtime.
@@ -25,6 +25,12 @@ pub struct UnixSeqpacket {
 }
 
 socket_options!(UnixSeqpacket, message);
+
+impl Asks for UnixSeqpacket {
+    fn asked(&self) -> Option<&Asked> {
+        Some(self.packets.asked())
+    }
+}
 
 impl UnixSeqpacket {
     /// Takes over a connected packet socket; makes it blocking, without timeouts.

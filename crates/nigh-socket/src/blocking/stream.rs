@@ -13,11 +13,11 @@ use super::patience::{set_timeout, until_done};
 use crate::inherit;
 use crate::listener::SocketKind;
 use crate::message::{
-    Attempt, Chunk, Cork, Exactly, Filled, RecvError, SendError, nonblocking, peek_bytes,
+    Asked, Attempt, Chunk, Cork, Exactly, Filled, RecvError, SendError, nonblocking, peek_bytes,
     receive_bytes, send_bytes,
 };
 use crate::moving::{MoveError, Movement, send_file_once};
-use crate::options::socket_options;
+use crate::options::{Asks, socket_options};
 use crate::seqpacket::shutdown;
 
 /// A connected stream socket, blocking and close-on-exec: [`crate::UnixStream`] without a runtime.
@@ -31,6 +31,12 @@ pub struct UnixStream {
 }
 
 socket_options!(UnixStream, stream);
+
+impl Asks for UnixStream {
+    fn asked(&self) -> Option<&Asked> {
+        None
+    }
+}
 
 impl UnixStream {
     /// Takes over a connected stream socket; makes it blocking, without timeouts.

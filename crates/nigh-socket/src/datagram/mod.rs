@@ -17,8 +17,8 @@ use tokio::io::Interest;
 use crate::address::Address;
 use crate::inherit;
 use crate::listener::{Listener, SocketKind};
-use crate::message::{Datagram, RecvError, SendError, nonblocking};
-use crate::options::socket_options;
+use crate::message::{Asked, Datagram, RecvError, SendError, nonblocking};
+use crate::options::{Asks, socket_options};
 use crate::registered::Registered;
 use crate::sys::register::register;
 use socket::Target;
@@ -32,11 +32,18 @@ use socket::Target;
 #[derive(Debug)]
 pub struct UnixDatagram {
     socket: Registered,
+    asked: Asked,
     /// Gives the name back.
     listener: Option<Listener>,
 }
 
 socket_options!(UnixDatagram, message);
+
+impl Asks for UnixDatagram {
+    fn asked(&self) -> Option<&Asked> {
+        Some(&self.asked)
+    }
+}
 
 impl UnixDatagram {
     /// Takes over a datagram socket; makes it non-blocking.
@@ -53,6 +60,7 @@ impl UnixDatagram {
 
     fn from_checked(socket: OwnedFd) -> io::Result<Self> {
         Ok(Self {
+            asked: Asked::on(socket.as_fd()),
             socket: Registered::new(socket)?,
             listener: None,
         })
@@ -63,8 +71,10 @@ impl UnixDatagram {
     /// # Errors
     /// `InvalidInput` when it is of another kind; otherwise what the kernel or the reactor reports.
     pub fn bound(listener: Listener) -> io::Result<Self> {
+        let socket = socket::of(&listener)?;
         Ok(Self {
-            socket: Registered::new(socket::of(&listener)?)?,
+            asked: Asked::on(socket.as_fd()),
+            socket: Registered::new(socket)?,
             listener: Some(listener),
         })
     }
@@ -222,7 +232,7 @@ impl UnixDatagram {
     ) -> Result<Datagram, RecvError> {
         let receiving = self
             .socket
-            .read(|fd| nonblocking(|| socket::attempt_recv(fd, buffers, false)));
+            .read(|fd| nonblocking(|| socket::attempt_recv(fd, buffers, &self.asked, false)));
         receiving.await.map_err(RecvError::System)?
     }
 
@@ -232,7 +242,7 @@ impl UnixDatagram {
     /// [`RecvError::WouldBlock`] when there is no message; otherwise as for [`recv`](Self::recv).
     pub fn try_recv(&self, buffer: &mut [u8]) -> Result<Datagram, RecvError> {
         let mut buffers = [IoSliceMut::new(buffer)];
-        nonblocking(|| socket::attempt_recv(self.as_fd(), &mut buffers, false))
+        nonblocking(|| socket::attempt_recv(self.as_fd(), &mut buffers, &self.asked, false))
             .unwrap_or(Err(RecvError::WouldBlock))
     }
 
@@ -245,7 +255,7 @@ impl UnixDatagram {
         let mut buffers = [IoSliceMut::new(buffer)];
         self.socket
             .poll_read(cx, |fd| {
-                nonblocking(|| socket::attempt_recv(fd, &mut buffers, false))
+                nonblocking(|| socket::attempt_recv(fd, &mut buffers, &self.asked, false))
             })
             .map(|done| done.map_err(RecvError::System)?)
     }

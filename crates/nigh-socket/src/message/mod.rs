@@ -3,6 +3,7 @@
 //! Trap: the kernel answers 0 for an empty packet and at the end alike. Each packet comes with a time stamp here, and
 //! the end comes with nothing.
 
+mod asked;
 mod batch;
 mod cork;
 mod error;
@@ -22,6 +23,7 @@ pub use exact::{Filled, Stop};
 pub use peek::Peeked;
 pub use sender::Sender;
 
+pub(crate) use asked::Asked;
 pub(crate) use batch::{receive_datagrams, send_batch};
 pub(crate) use exact::Exactly;
 pub(crate) use peek::{peek_bytes, peek_datagram};

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use super::error::Attempted;
-use super::{Chunk, Datagram, Packet, Received, RecvError, SendError, Sender};
+use super::{Asked, Chunk, Datagram, Packet, Received, RecvError, SendError, Sender};
 use crate::buffer;
 use crate::datagram;
 use crate::sys::msg::{self, Arrival, FDS_MAX, Manner, RawName, SLICES_MAX};
@@ -106,6 +106,7 @@ pub(crate) struct Packets {
     was_reset: AtomicBool,
     /// A time stamp comes with each packet, and none with the end.
     are_stamped: AtomicBool,
+    asked: Asked,
 }
 
 impl Packets {
@@ -115,7 +116,12 @@ impl Packets {
         Ok(Self {
             was_reset: AtomicBool::new(false),
             are_stamped: AtomicBool::new(true),
+            asked: Asked::on(socket),
         })
+    }
+
+    pub(crate) fn asked(&self) -> &Asked {
+        &self.asked
     }
 
     /// Stamps packets or not. Those that are queued are stamped when they are received.
@@ -148,7 +154,11 @@ impl Packets {
             waits,
             is_stream: false,
         };
-        let arrival = self.behind_reset(|| msg::receive(socket, slices, manner, None));
+        let is_plain = self.asked.is_bytes_only() && !self.are_stamped();
+        let arrival = match &mut *slices {
+            [slice] if is_plain => self.behind_reset(|| msg::receive_plain(socket, slice, waits)),
+            slices => self.behind_reset(|| msg::receive(socket, slices, manner, None)),
+        };
         Attempt::of(arrival).map(|arrival| {
             let arrival = arrival.map_err(RecvError::from_errno)?;
             if arrival.length == 0 && !arrival.has_control && self.ends(socket) {
@@ -249,6 +259,7 @@ pub(crate) fn receive_bytes(
 pub(crate) fn receive_datagram(
     socket: BorrowedFd<'_>,
     slices: &mut [IoSliceMut<'_>],
+    asked: &Asked,
     waits: bool,
 ) -> Attempt<Result<Datagram, RecvError>> {
     let manner = Manner {
@@ -256,7 +267,13 @@ pub(crate) fn receive_datagram(
         is_stream: false,
     };
     let mut name = RawName::new();
-    match msg::receive(socket, slices, manner, Some(&mut name)) {
+    let arrival = match &mut *slices {
+        [slice] if asked.is_bytes_only() => {
+            msg::receive_plain_from(socket, slice, &mut name, waits)
+        }
+        slices => msg::receive(socket, slices, manner, Some(&mut name)),
+    };
+    match arrival {
         Ok(arrival) => Attempt::Done(
             whole(arrival, room(slices)).map(|packet| whole_datagram(packet, name.bytes())),
         ),

@@ -11,8 +11,8 @@ use std::task::{Context, Poll};
 
 use crate::inherit;
 use crate::listener::SocketKind;
-use crate::message::{Packets, Received, RecvError, SendError, nonblocking};
-use crate::options::socket_options;
+use crate::message::{Asked, Packets, Received, RecvError, SendError, nonblocking};
+use crate::options::{Asks, socket_options};
 use crate::registered::Registered;
 
 /// A connected socket of type `SOCK_SEQPACKET`, non-blocking and close-on-exec.
@@ -28,6 +28,12 @@ pub struct UnixSeqpacket {
 }
 
 socket_options!(UnixSeqpacket, message);
+
+impl Asks for UnixSeqpacket {
+    fn asked(&self) -> Option<&Asked> {
+        Some(self.packets.asked())
+    }
+}
 
 impl UnixSeqpacket {
     /// Takes over a connected packet socket; makes it non-blocking.

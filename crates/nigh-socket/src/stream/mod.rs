@@ -12,7 +12,8 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::options::socket_options;
+use crate::message::Asked;
+use crate::options::{Asks, socket_options};
 use crate::registered::Registered;
 use crate::sys::msg;
 use crate::sys::receive::receive;
@@ -28,6 +29,12 @@ pub struct UnixStream {
 }
 
 socket_options!(UnixStream, stream);
+
+impl Asks for UnixStream {
+    fn asked(&self) -> Option<&Asked> {
+        None
+    }
+}
 
 impl UnixStream {
     /// Takes over a connected, non-blocking stream socket.

@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::SendFlags;
+use rustix::net::{RecvFlags, SendFlags};
 
 use super::opt::Credentials;
 use crate::cmsg::{self, Control, Malformed};
@@ -159,6 +159,53 @@ fn receive_with(
         name.set_length(header.msg_namelen);
     }
     Arrival::of(&header, length, &control.0)
+}
+
+/// As [`receive`], where nothing can come beside the bytes.
+pub(crate) fn receive_plain(
+    socket: BorrowedFd<'_>,
+    slice: &mut IoSliceMut<'_>,
+    waits: bool,
+) -> Result<Arrival, Errno> {
+    let mut flags = RecvFlags::TRUNC;
+    flags.set(RecvFlags::DONTWAIT, !waits);
+    let (copied, length) = rustix::net::recv(socket, &mut **slice, flags)?;
+    Ok(Arrival {
+        is_truncated: length > copied,
+        ..Arrival::empty(length)
+    })
+}
+
+/// As [`receive_plain`], with the name of the sender.
+pub(crate) fn receive_plain_from(
+    socket: BorrowedFd<'_>,
+    slice: &mut IoSliceMut<'_>,
+    name: &mut RawName,
+    waits: bool,
+) -> Result<Arrival, Errno> {
+    let mut name_length = NAME_LENGTH;
+    let mut flags = libc::MSG_TRUNC;
+    if !waits {
+        flags |= libc::MSG_DONTWAIT;
+    }
+    // SAFETY: `socket` is open while borrowed; the kernel writes at most as many bytes as the slice and the name have, which
+    // are borrowed mutably and take every byte pattern, and `name_length`, which outlives the call.
+    let outcome = unsafe {
+        libc::recvfrom(
+            socket.as_raw_fd(),
+            slice.as_mut_ptr().cast(),
+            slice.len(),
+            flags,
+            name.as_mut_ptr().cast(),
+            &raw mut name_length,
+        )
+    };
+    let length = usize::try_from(outcome).map_err(|_| last_error())?;
+    name.set_length(name_length);
+    Ok(Arrival {
+        is_truncated: length > slice.len(),
+        ..Arrival::empty(length)
+    })
 }
 
 /// The length of the next message, which stays, and whether anything comes beside its bytes: never at the end of a

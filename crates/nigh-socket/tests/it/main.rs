@@ -6,6 +6,7 @@ mod bind_existing;
 mod bind_files;
 mod bind_process;
 mod blocking_streams;
+mod bytes_only;
 mod connect;
 mod datagrams;
 mod flood;

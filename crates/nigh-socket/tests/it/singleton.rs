@@ -115,7 +115,7 @@ fn a_first_that_was_killed_is_replaced() {
     let mut child = Child::test("singleton::holds_until_it_is_killed")
         .env("DIRECTORY", &directory)
         .spawn();
-    assert_eq!(child.wait_for("holds"), "");
+    assert_eq!(child.wait_for("ready:"), "");
     let singleton = Singleton::new("killed").in_directory(&directory);
     second(&singleton);
     child.child.kill().unwrap();
@@ -130,7 +130,7 @@ fn a_first_that_was_killed_is_replaced() {
 fn holds_until_it_is_killed() {
     let directory = nigh_testkit::child_variable("DIRECTORY");
     let _held = first(&Singleton::new("killed").in_directory(directory));
-    println!("holds");
+    println!("ready:");
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
@@ -143,7 +143,7 @@ async fn another_users_first_is_not_talked_to() {
         .user(61_005, 61_005, &[])
         .env("NAME", format!("unix-abstract:nigh/0/{name}"))
         .spawn();
-    assert_eq!(child.wait_for("squats"), "");
+    assert_eq!(child.wait_for("ready:"), "");
     let running = second(&Singleton::new(&name).by_abstract_name());
     let refused = running.connect().await.unwrap_err();
     assert!(
@@ -157,7 +157,7 @@ async fn another_users_first_is_not_talked_to() {
 fn squats() {
     let name = nigh_testkit::child_variable("NAME");
     let _squatter = Listener::options().bind(name.as_str()).unwrap();
-    println!("squats");
+    println!("ready:");
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
