@@ -42,6 +42,7 @@ mod quota;
 mod registered;
 mod seqpacket;
 mod share;
+pub mod spawn;
 mod stream;
 mod sys;
 mod users;
