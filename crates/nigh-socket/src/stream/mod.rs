@@ -47,6 +47,18 @@ impl UnixStream {
     }
 }
 
+impl UnixStream {
+    /// Waits until the peer has sent something, which is left there, or has ended its side: 0.
+    pub(crate) fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        let peeked = ready!(self.socket.poll_read(cx, |fd| {
+            let mut first = [0_u8];
+            attempt(|| rustix::net::recv(fd, &mut first, flags))
+        }))?;
+        Poll::Ready(peeked.map(|(length, _)| length))
+    }
+}
+
 /// `None` when it would have to wait; a signal is no reason to stop.
 fn attempt<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> Option<io::Result<T>> {
     loop {

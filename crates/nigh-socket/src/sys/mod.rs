@@ -12,4 +12,7 @@ pub(crate) mod msg;
 pub(crate) mod nss;
 pub(crate) mod opt;
 pub(crate) mod pidfd;
+#[cfg(test)]
+pub(crate) mod raced;
 pub(crate) mod register;
+pub(crate) mod shared;
