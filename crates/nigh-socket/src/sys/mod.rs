@@ -14,5 +14,9 @@ pub(crate) mod opt;
 pub(crate) mod pidfd;
 #[cfg(test)]
 pub(crate) mod raced;
+pub(crate) mod receive;
 pub(crate) mod register;
 pub(crate) mod shared;
+pub(crate) mod signal;
+pub(crate) mod spawn;
+pub(crate) mod splice;

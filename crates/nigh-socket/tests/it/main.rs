@@ -15,6 +15,8 @@ mod kinds;
 mod lanes;
 mod memory;
 mod messages;
+mod moving;
 mod packets;
 mod servers;
+mod spawn;
 mod stream_descriptors;
