@@ -67,13 +67,15 @@ pub enum LaneError {
         "shared memory: the peer's memory file is not sealed against changes of its length, or against too much"
     )]
     Seals,
-    /// The peer's memory file is not as long as it said.
-    #[error("shared memory: the peer's memory file has {found} bytes, not {wanted}")]
+    /// The peer's memory file does not have the length of two rings, or they are too large.
+    #[error(
+        "shared memory: the peer's memory file has {found} bytes, which are no two rings of at most {ring_bytes_max}"
+    )]
     Length {
-        /// What the size of the rings makes.
-        wanted: u64,
         /// What it has.
         found: u64,
+        /// The most that a ring may hold here.
+        ring_bytes_max: u32,
     },
     /// The peer sent something else than an event descriptor to wake each other with.
     #[error("shared memory: the peer sent something that is no event descriptor")]

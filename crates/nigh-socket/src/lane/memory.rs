@@ -54,8 +54,11 @@ pub(super) fn create(capacity: Capacity) -> Result<(OwnedFd, SharedPages), LaneE
     Ok((file, pages))
 }
 
-/// Checks memory that arrived, and maps it.
-pub(super) fn verify(file: &OwnedFd, capacity: Capacity) -> Result<SharedPages, LaneError> {
+/// Checks memory that arrived, and maps it. Its length says how large the rings are.
+pub(super) fn verify(
+    file: &OwnedFd,
+    ring_bytes_max: u32,
+) -> Result<(Capacity, SharedPages), LaneError> {
     match rustix::fs::fcntl_get_seals(file) {
         Ok(seals) if seals.contains(SEALS) && !seals.intersects(NO_SEALS) => {}
         Ok(_) => return Err(LaneError::Seals),
@@ -67,12 +70,16 @@ pub(super) fn verify(file: &OwnedFd, capacity: Capacity) -> Result<SharedPages, 
         return Err(LaneError::NotMemory);
     }
     let stat = rustix::fs::fstat(file).map_err(LaneError::system("ask for the length"))?;
-    let (wanted, found) = (shared::length(capacity) as u64, stat.st_size);
-    if u64::try_from(found) != Ok(wanted) {
-        let found = u64::try_from(found).unwrap_or(0);
-        return Err(LaneError::Length { wanted, found });
-    }
-    map(file, capacity)
+    let found = u64::try_from(stat.st_size).unwrap_or(0);
+    let capacity = shared::ring_bytes(found)
+        .filter(|ring_bytes| *ring_bytes <= ring_bytes_max)
+        .and_then(|ring_bytes| capacity(ring_bytes).ok())
+        .ok_or(LaneError::Length {
+            found,
+            ring_bytes_max,
+        })?;
+    let pages = map(file, capacity)?;
+    Ok((capacity, pages))
 }
 
 fn map(file: &OwnedFd, capacity: Capacity) -> Result<SharedPages, LaneError> {

@@ -36,7 +36,7 @@ use protocol::Ring;
 /// The least that a ring holds, in bytes.
 pub const RING_BYTES_MIN: u32 = 4 * 1024;
 /// The most that a ring holds, in bytes.
-pub const RING_BYTES_MAX: u32 = 64 * 1024 * 1024;
+pub const RING_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// What a ring holds unless told otherwise: enough that two processors keep each other busy, and few enough to stay in a cache.
 pub const RING_BYTES: u32 = 256 * 1024;
 
@@ -107,13 +107,12 @@ impl Lane {
         ]
     }
 
-    /// Takes what the server sent, on the client's side, after checking each: memory that cannot change its length, as long as
-    /// rings of so many bytes need, and event descriptors.
+    /// Takes what the server sent, on the client's side, after checking each: memory that cannot change its length, which is that
+    /// of two rings of at most so many bytes, and event descriptors.
     ///
     /// # Errors
     /// See [`LaneError`]; the descriptors are closed then.
-    pub fn accept(descriptors: Vec<OwnedFd>, ring_bytes: u32) -> Result<Self, LaneError> {
-        let capacity = memory::capacity(ring_bytes)?;
+    pub fn accept(descriptors: Vec<OwnedFd>, ring_bytes_max: u32) -> Result<Self, LaneError> {
         let descriptors = <[OwnedFd; LANE_DESCRIPTORS]>::try_from(descriptors);
         let [file, server_bell, client_bell] =
             descriptors.map_err(|descriptors| LaneError::Descriptors {
@@ -122,7 +121,7 @@ impl Lane {
             })?;
         memory::verify_bell(&server_bell)?;
         memory::verify_bell(&client_bell)?;
-        let pages = memory::verify(&file, capacity)?;
+        let (capacity, pages) = memory::verify(&file, ring_bytes_max)?;
         Ok(Self {
             side: Side::Client,
             capacity,

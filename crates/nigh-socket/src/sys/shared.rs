@@ -42,6 +42,12 @@ pub(crate) fn length(capacity: Capacity) -> usize {
     RINGS_AT + 2 * capacity.bytes() as usize
 }
 
+/// Bytes of each ring in memory of this length; `None`: no rings make that length.
+pub(crate) fn ring_bytes(length: u64) -> Option<u32> {
+    let rings = length.checked_sub(RINGS_AT as u64)?;
+    u32::try_from(rings / 2).ok().filter(|_| rings % 2 == 0)
+}
+
 /// A mapping for reading and writing, unmapped when dropped.
 #[derive(Debug)]
 pub(crate) struct SharedPages {
