@@ -349,10 +349,10 @@ impl Watch {
     }
 
     /// Looks at the body; its panic becomes the answer to give.
-    pub(crate) fn look<T>(&self, look: impl FnOnce() -> T) -> Result<T, Response<Body>> {
+    pub(crate) fn look<T>(&self, look: impl FnOnce() -> T) -> Result<T, Box<Response<Body>>> {
         std::panic::catch_unwind(AssertUnwindSafe(look)).map_err(|_| {
             self.counters.handler_panics();
-            self.dialect.answer(&handler_panicked())
+            Box::new(self.dialect.answer(&handler_panicked()))
         })
     }
 }
