@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use nigh_socket::{Drain, Peer, Received, RecvError, SendError, UnixSeqpacket};
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::answer::Style;
 use super::calls::Shared;
 use super::handler::{Caller, Failure, Request};
 use super::running::{Done, Running};
+use super::timer::Timer;
 use crate::link::{Flush, Inbound, InboundError, Message, Outbox, with_scratch};
 use crate::wire::{Call, Features, Framing, Reason, Violation};
 
@@ -474,29 +475,4 @@ fn take(
     };
     let packet = buffer.get(..length).unwrap_or_default();
     inbound.accept(packet, fds, is_lost).map_err(Break::Inbound)
-}
-
-/// A time that is made only when something has to wait.
-#[derive(Default)]
-struct Timer {
-    sleep: Option<Pin<Box<Sleep>>>,
-}
-
-impl Timer {
-    /// Starts, unless it runs.
-    fn run(&mut self, time: Duration) {
-        self.sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
-    }
-
-    fn stop(&mut self) {
-        self.sleep = None;
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.sleep {
-            Some(sleep) => sleep.as_mut().poll(cx),
-            None => Poll::Pending,
-        }
-    }
 }
