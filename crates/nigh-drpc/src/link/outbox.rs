@@ -177,7 +177,8 @@ impl Outbox {
             if is_first && !is_small {
                 break;
             }
-            if !is_first && !(self.has_rows && is_small && fits && !next.is_alone) {
+            let may_follow = self.has_rows && is_small && fits && !next.is_alone;
+            if !is_first && !may_follow {
                 return;
             }
             let header = Header {
