@@ -24,7 +24,7 @@ pub struct Cli {
 
 const ADDRESSES: &str = "\
 Addresses: unix:PATH, unix-abstract:NAME, fd:N, tcp:HOST:PORT, https://HOST:PORT (clients),
-autobind: (servers). Durations: 250ms, 1.5s, 2m.";
+published:FILE (clients: what a server wrote there with --publish), autobind: (servers). Durations: 250ms, 1.5s, 2m.";
 
 const CALL_HELP: &str = "\
 Exit code: 0 OK, 2 usage (bad address, bad JSON, no such method), 3 cannot connect,
@@ -118,6 +118,10 @@ pub struct ServeArgs {
     /// Take the address over from a server that listens there.
     #[arg(long)]
     pub replace: bool,
+    /// Write the address into this file, for clients that are given published:FILE. With several
+    /// addresses as often as there are addresses, in their order.
+    #[arg(long, value_name = "FILE")]
+    pub publish: Vec<PathBuf>,
     /// Time that running calls get after SIGINT or SIGTERM; a second one cuts them off.
     #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "10s")]
     pub drain: Duration,
@@ -291,6 +295,9 @@ pub struct TapArgs {
     /// Permissions of the socket file, in octal.
     #[arg(long, value_name = "OCTAL", value_parser = mode)]
     pub mode: Option<u32>,
+    /// Write the address into this file, for clients that are given published:FILE.
+    #[arg(long, value_name = "FILE")]
+    pub publish: Option<PathBuf>,
     /// Where messages are described; those of known methods are shown as JSON.
     #[command(flatten)]
     pub origin: OriginArgs,

@@ -19,7 +19,7 @@ use crate::call::schema::SchemaError;
 use crate::call::status::describe;
 use crate::commands::demo::DemoError;
 use crate::commands::drpc::DrpcUsage;
-use crate::commands::serve::NotServed;
+use crate::commands::serve::{NotServed, PublishCount};
 use crate::output::visible;
 
 /// A command that did not do what was asked.
@@ -50,6 +50,9 @@ pub enum Failure {
     /// A listener's role is not served.
     #[error(transparent)]
     NotServed(#[from] NotServed),
+    /// There are more or fewer files than addresses.
+    #[error(transparent)]
+    PublishCount(#[from] PublishCount),
     /// The arguments name no dRPC call.
     #[error(transparent)]
     DrpcUsage(#[from] DrpcUsage),
@@ -99,7 +102,11 @@ impl Failure {
     /// The exit code: 1 in general, 2 usage, 3 cannot connect, 16 + gRPC status code.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Metadata(_) | Self::Request(_) | Self::NotServed(_) | Self::DrpcUsage(_) => 2,
+            Self::Metadata(_)
+            | Self::Request(_)
+            | Self::NotServed(_)
+            | Self::PublishCount(_)
+            | Self::DrpcUsage(_) => 2,
             Self::Drpc(CallError::Connect(_)) => 3,
             Self::Drpc(CallError::Status { status, .. }) => drpc_exit_code(*status),
             Self::Schema(SchemaError::Reflection(status)) | Self::Status(status) => {
@@ -131,7 +138,7 @@ impl Failure {
             }
             Self::Bind(error) => error.hint().map(Into::into),
             Self::Serve(error) => error.hint().map(Into::into),
-            Self::NotServed(_) | Self::Demo(_) | Self::Register(_) => None,
+            Self::NotServed(_) | Self::PublishCount(_) | Self::Demo(_) | Self::Register(_) => None,
             Self::Introspect(error) => error.hint().map(Into::into),
             Self::Reply(error) => error.hint().map(Into::into),
             Self::Output(_) => None,

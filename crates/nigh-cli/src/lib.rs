@@ -15,7 +15,7 @@ pub mod tap;
 
 pub use commands::demo::DemoError;
 pub use commands::drpc::DrpcUsage;
-pub use commands::serve::NotServed;
+pub use commands::serve::{NotServed, PublishCount};
 pub use error::Failure;
 
 use std::error::Error as _;

@@ -53,7 +53,7 @@ pub use address::{
 pub use cgroup::Unit;
 pub use connect::{
     Cause, ConnectError, ConnectFault, ConnectOperation, ConnectOptions, RefusedServer, connect,
-    connect_fd, connect_packet,
+    connect_fd, connect_packet, resolve,
 };
 pub use counters::{Counters, Counts};
 pub use datagram::UnixDatagram;
@@ -80,7 +80,7 @@ pub use policy::{
 pub use process::{Detail, Ids, Process, ProcessError, ProcessInfo};
 pub use publish::entry::FileKind;
 pub use publish::lock::LockError;
-pub use publish::{UnpublishError, UnpublishFault};
+pub use publish::{PublishedError, PublishedFault, UnpublishError, UnpublishFault};
 pub use quota::QuotaExceeded;
 pub use seqpacket::UnixSeqpacket;
 pub use share::{DescriptorCharge, DescriptorShare, DescriptorsExceeded};

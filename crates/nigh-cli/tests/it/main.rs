@@ -6,6 +6,7 @@ mod drpc;
 mod engine;
 mod ls;
 mod program;
+mod published;
 mod serve;
 mod support;
 mod tap;

@@ -44,5 +44,13 @@ fn temporaries(directory: &Directory, names: &Names) -> Vec<OsString> {
 }
 
 fn is_dead(directory: &Directory, name: &OsStr) -> bool {
-    matches!(directory.entry(name), Ok(Some(entry)) if entry.kind() == FileKind::Socket && entry.life() == Ok(Life::Stale))
+    match directory.entry(name) {
+        Ok(Some(entry)) => match entry.kind() {
+            FileKind::Socket => entry.life() == Ok(Life::Stale),
+            // An address that was never published: under the lock nobody is about to.
+            FileKind::Regular => entry.owner() == rustix::process::geteuid().as_raw(),
+            _ => false,
+        },
+        _ => false,
+    }
 }

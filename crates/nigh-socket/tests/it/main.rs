@@ -15,5 +15,6 @@ mod kinds;
 mod memory;
 mod messages;
 mod packets;
+mod published;
 mod servers;
 mod stream_descriptors;
