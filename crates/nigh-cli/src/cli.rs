@@ -1,5 +1,7 @@
 //! The arguments of `nigh`, from which its help, its completions and its manual are made.
 
+mod sockets;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +11,8 @@ use nigh_socket::{Address, Listen, Policy};
 use crate::call::schema::{Origin, Target};
 use crate::duration;
 use crate::output::When;
+
+pub use sockets::{EchoArgs, ListenArgs, Place, RecvArgs, SendArgs, ShowArgs};
 
 /// Serve, call and inspect local RPC.
 #[derive(Debug, Parser)]
@@ -76,6 +80,15 @@ pub enum Command {
     /// Stand between a client and a server, and print what goes by
     #[command(after_help = TAP_HELP)]
     Tap(TapArgs),
+    /// Send records to a socket of any kind
+    #[command(after_help = sockets::SEND_HELP)]
+    Send(SendArgs),
+    /// Receive records on a socket of any kind
+    #[command(after_help = sockets::RECV_HELP)]
+    Recv(RecvArgs),
+    /// Send back whatever comes
+    #[command(after_help = sockets::ECHO_HELP)]
+    Echo(EchoArgs),
     /// List listening Unix sockets
     Ls(LsArgs),
     /// Start a private server, call it in every way, and show what happened

@@ -19,6 +19,7 @@ use crate::call::schema::SchemaError;
 use crate::call::status::describe;
 use crate::commands::demo::DemoError;
 use crate::commands::drpc::DrpcUsage;
+use crate::commands::message::MessageError;
 use crate::commands::serve::{NotServed, PublishCount};
 use crate::output::visible;
 
@@ -50,6 +51,9 @@ pub enum Failure {
     /// A listener's role is not served.
     #[error(transparent)]
     NotServed(#[from] NotServed),
+    /// Records were not exchanged.
+    #[error(transparent)]
+    Message(#[from] MessageError),
     /// There are more or fewer files than addresses.
     #[error(transparent)]
     PublishCount(#[from] PublishCount),
@@ -113,6 +117,7 @@ impl Failure {
                 status_exit_code(status.code())
             }
             Self::Schema(_) => 2,
+            Self::Message(error) => error.exit_code(),
             Self::Channel(_) | Self::Connect(_) => 3,
             _ => 1,
         }
@@ -139,6 +144,7 @@ impl Failure {
             Self::Bind(error) => error.hint().map(Into::into),
             Self::Serve(error) => error.hint().map(Into::into),
             Self::NotServed(_) | Self::PublishCount(_) | Self::Demo(_) | Self::Register(_) => None,
+            Self::Message(error) => error.hint().map(Into::into),
             Self::Introspect(error) => error.hint().map(Into::into),
             Self::Reply(error) => error.hint().map(Into::into),
             Self::Output(_) => None,
@@ -184,8 +190,7 @@ fn connect_hint(error: &ConnectError) -> Option<&'static str> {
     }
 }
 
-const PACKETS_THERE: &str =
-    "if it is a packet socket, as dRPC servers have: use `nigh drpc`; `nigh ls` shows its type";
+const PACKETS_THERE: &str = "if it is a packet socket, as dRPC servers have: use `nigh drpc`; `nigh send` and `nigh recv` take seqpacket:ADDR and dgram:ADDR; `nigh ls` shows its type";
 
 fn drpc_hint(error: &CallError) -> Option<&'static str> {
     match error {

@@ -11,10 +11,12 @@ mod duration;
 mod error;
 pub mod greeting;
 pub mod output;
+mod pipe;
 pub mod tap;
 
 pub use commands::demo::DemoError;
 pub use commands::drpc::DrpcUsage;
+pub use commands::message::MessageError;
 pub use commands::serve::{NotServed, PublishCount};
 pub use error::Failure;
 
@@ -80,6 +82,9 @@ fn run(command: Command, when: When) -> Result<(), Failure> {
             Command::Who(args) => commands::who::run(args, when).await,
             Command::Drpc(args) => commands::drpc::run(args, when).await,
             Command::Tap(args) => commands::tap::run(args, when).await,
+            Command::Send(args) => commands::message::send::run(args, when).await,
+            Command::Recv(args) => commands::message::recv::run(args, when).await,
+            Command::Echo(args) => commands::message::echo::run(args, when).await,
             Command::Demo(args) => commands::demo::run(args, when).await,
             Command::Ls(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
         }

@@ -5,6 +5,7 @@ mod demo;
 mod drpc;
 mod engine;
 mod ls;
+mod message;
 mod program;
 mod published;
 mod serve;
