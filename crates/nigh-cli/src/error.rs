@@ -69,6 +69,9 @@ pub enum Failure {
     /// Two dRPC modules or methods have the same number.
     #[error(transparent)]
     Register(#[from] nigh_drpc::RegisterError),
+    /// The flag daemon, or one of its commands, did not do what was asked.
+    #[error(transparent)]
+    Flagd(#[from] nigh_flagd::cli::Failure),
     /// The demonstration could not be set up.
     #[error(transparent)]
     Demo(#[from] DemoError),
@@ -111,6 +114,7 @@ impl Failure {
             | Self::NotServed(_)
             | Self::PublishCount(_)
             | Self::DrpcUsage(_) => 2,
+            Self::Flagd(failure) => failure.exit_code(),
             Self::Drpc(CallError::Connect(_)) => 3,
             Self::Drpc(CallError::Status { status, .. }) => drpc_exit_code(*status),
             Self::Schema(SchemaError::Reflection(status)) | Self::Status(status) => {
@@ -138,6 +142,7 @@ impl Failure {
             Self::DrpcUsage(error) => error.hint(),
             Self::Drpc(error) => drpc_hint(error).map(Into::into),
             Self::DrpcServe(error) => error.hint().map(Into::into),
+            Self::Flagd(failure) => failure.hint().map(Into::into),
             Self::Bind(error) if matches!(error.fault(), BindFault::InUse) => {
                 Some("stop it, or take the address over from it with --replace".into())
             }
@@ -153,7 +158,11 @@ impl Failure {
 
     /// Whether the reader of our output went away, which is no news to anybody.
     pub fn is_silent(&self) -> bool {
-        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+        match self {
+            Self::Output(error) => error.kind() == io::ErrorKind::BrokenPipe,
+            Self::Flagd(failure) => failure.is_silent(),
+            _ => false,
+        }
     }
 
     /// The message with its causes, on one line.

@@ -65,7 +65,10 @@ fn start_log(when: When) {
 }
 
 fn run(command: Command, when: When) -> Result<(), Failure> {
-    start_log(when);
+    // The flag daemon sets up a log of its own: flagd's form, flagd's level.
+    if !matches!(command, Command::Flagd(_)) {
+        start_log(when);
+    }
     match command {
         Command::Completions { shell } => return commands::manual::completions(shell),
         Command::Man { dir } => return commands::manual::man(dir.as_deref()),
@@ -85,6 +88,7 @@ fn run(command: Command, when: When) -> Result<(), Failure> {
             Command::Send(args) => commands::message::send::run(args, when).await,
             Command::Recv(args) => commands::message::recv::run(args, when).await,
             Command::Echo(args) => commands::message::echo::run(args, when).await,
+            Command::Flagd(command) => Ok(nigh_flagd::cli::run(command, false).await?),
             Command::Demo(args) => commands::demo::run(args, when).await,
             Command::Ls(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
         }

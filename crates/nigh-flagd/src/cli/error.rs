@@ -28,11 +28,8 @@ pub enum Failure {
     #[error(transparent)]
     Shadowed(#[from] Shadowed),
     /// An address cannot be listened on.
-    #[error("cannot listen")]
-    Bind(
-        #[source] Box<dyn std::error::Error + Send + Sync>,
-        Option<&'static str>,
-    ),
+    #[error(transparent)]
+    Bind(#[from] nigh::BindError),
     /// The certificate or its key is unusable.
     #[error(transparent)]
     Tls(#[from] nigh::TlsError),
@@ -110,7 +107,10 @@ impl Failure {
                 Some("name a socket with --socket-path PATH, or flagd's ports with --flagd-ports")
             }
             Self::Shadowed(error) => error.hint(),
-            Self::Bind(_, hint) => *hint,
+            Self::Bind(error) if matches!(error.fault(), nigh::BindFault::InUse) => {
+                Some("stop it, or take the socket over from it with --replace")
+            }
+            Self::Bind(error) => error.hint(),
             Self::Serve(error) => error.hint(),
             Self::Load { error, .. } => error.hint(),
             Self::Context(_) => Some(r#"write it like {"targetingKey": "user-1"}"#),

@@ -53,6 +53,17 @@ pub struct Hub {
 }
 
 impl Hub {
+    /// A hub for these sources, none of them read yet: [`Sources::start`] reads them.
+    #[must_use]
+    pub fn new(sources: &[Address], evaluator: Evaluator) -> Arc<Self> {
+        let names = sources.iter().map(|source| source.name().to_owned());
+        Arc::new(Self {
+            store: Arc::new(Store::new(names)),
+            evaluator: Arc::new(evaluator),
+            counts: Counts::default(),
+        })
+    }
+
     /// Takes one reading of source number `index`: good flags into the store, a failure into the log.
     fn take(&self, index: usize, name: &str, reading: Result<FlagSet, ReadError>) {
         match reading {

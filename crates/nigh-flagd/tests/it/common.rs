@@ -6,8 +6,7 @@ use std::sync::Arc;
 use nigh::{Address, Channel, Drained, Existing, Listener, Server, ServerError};
 use nigh_flagd::eval::{Evaluator, Fractional, Integers};
 use nigh_flagd::service::{Flagd, Options};
-use nigh_flagd::source::{Address as Source, Counts, Hub, Sources};
-use nigh_flagd::store::Store;
+use nigh_flagd::source::{Address as Source, Hub, Sources};
 use nigh_testkit::TempSocket;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -24,12 +23,10 @@ pub(crate) struct Daemon {
 }
 
 pub(crate) async fn hub(sources: &[Source], fractional: Fractional) -> (Arc<Hub>, Sources) {
-    let names = sources.iter().map(|source| source.name().to_owned());
-    let hub = Arc::new(Hub {
-        store: Arc::new(Store::new(names)),
-        evaluator: Arc::new(Evaluator::new(fractional, Integers::Truncate).unwrap()),
-        counts: Counts::default(),
-    });
+    let hub = Hub::new(
+        sources,
+        Evaluator::new(fractional, Integers::Truncate).unwrap(),
+    );
     let following = Sources::start(sources, &hub).await.unwrap();
     (hub, following)
 }

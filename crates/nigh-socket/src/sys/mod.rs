@@ -13,4 +13,7 @@ pub(crate) mod nss;
 pub(crate) mod ofd;
 pub(crate) mod opt;
 pub(crate) mod pidfd;
+pub(crate) mod receive;
 pub(crate) mod register;
+pub(crate) mod signal;
+pub(crate) mod splice;

@@ -14,6 +14,7 @@ mod introspect;
 mod kinds;
 mod memory;
 mod messages;
+mod moving;
 mod packets;
 mod published;
 mod servers;

@@ -8,7 +8,7 @@ use nigh_socket::{
     ConnectOptions, Connection, Front, Limits, Listener, Policy, Protocol, Refused, Serving,
     SocketKind, UnixDatagram,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::lines::Lines;
@@ -54,13 +54,22 @@ pub(crate) async fn run(args: RecvArgs, when: When) -> Result<(), Failure> {
     };
     let policy = args.on.allow.clone().unwrap_or_else(Policy::same_user);
     let front = front(listener, policy, inlet);
-    tokio::select! {
-        printed = printing => printed,
-        ended = front.run(async { let _ = stop.await; }) => {
-            ended.map_err(nigh::ServerError::from)?;
-            Ok(())
+    // The front ends before we do, so that its socket's name is given back.
+    let (enough, told) = oneshot::channel::<()>();
+    let printing = async {
+        let printed = printing.await;
+        drop(enough);
+        printed
+    };
+    let serving = front.run(async {
+        tokio::select! {
+            _ = stop => {}
+            _ = told => {}
         }
-    }
+    });
+    let (printed, served) = tokio::join!(printing, serving);
+    served.map_err(nigh::ServerError::from)?;
+    printed
 }
 
 pub(super) fn ask_for_senders(pipe: &Pipe, show: ShowArgs) -> Result<(), Failure> {
@@ -81,7 +90,7 @@ async fn receiving(
     show: ShowArgs,
     events: mpsc::Sender<Event>,
     printing: impl Future<Output = Result<(), Failure>>,
-    stop: tokio::sync::oneshot::Receiver<()>,
+    stop: oneshot::Receiver<()>,
 ) -> Result<(), Failure> {
     let reading = async {
         pass_on(&pipe, show, None, &events).await;
