@@ -12,7 +12,9 @@ use crate::call::schema::{Origin, Target};
 use crate::duration;
 use crate::output::When;
 
-pub use sockets::{EchoArgs, ListenArgs, Place, RecvArgs, SendArgs, ShowArgs};
+pub use sockets::{
+    DoctorArgs, EchoArgs, ListenArgs, LsArgs, PeersArgs, Place, RecvArgs, SendArgs, ShowArgs,
+};
 
 /// Serve, call and inspect local RPC.
 #[derive(Debug, Parser)]
@@ -94,6 +96,11 @@ pub enum Command {
     Flagd(nigh_flagd::cli::Command),
     /// List listening Unix sockets
     Ls(LsArgs),
+    /// Show who is connected to a socket, and what does not move
+    #[command(after_help = sockets::PEERS_HELP)]
+    Peers(PeersArgs),
+    /// Tell what this kernel and system allow, and who holds a name
+    Doctor(DoctorArgs),
     /// Start a private server, call it in every way, and show what happened
     Demo(DemoArgs),
     /// Print a completion script
@@ -360,14 +367,6 @@ fn server(text: &str) -> Result<Address, nigh_socket::AddressError> {
     let prefixes = ["drpc:", "seqpacket:"];
     let bare = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix));
     bare.unwrap_or(text).parse()
-}
-
-/// Arguments of `nigh ls`.
-#[derive(Debug, Args)]
-pub struct LsArgs {
-    /// Print one JSON object per socket.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Arguments of `nigh demo`.

@@ -20,6 +20,7 @@ use crate::call::status::describe;
 use crate::commands::demo::DemoError;
 use crate::commands::drpc::DrpcUsage;
 use crate::commands::message::MessageError;
+use crate::commands::peers::NobodyThere;
 use crate::commands::serve::{NotServed, PublishCount};
 use crate::output::visible;
 
@@ -54,6 +55,9 @@ pub enum Failure {
     /// Records were not exchanged.
     #[error(transparent)]
     Message(#[from] MessageError),
+    /// Nobody serves the address whose connections were asked for.
+    #[error(transparent)]
+    NobodyThere(#[from] NobodyThere),
     /// There are more or fewer files than addresses.
     #[error(transparent)]
     PublishCount(#[from] PublishCount),
@@ -122,7 +126,7 @@ impl Failure {
             }
             Self::Schema(_) => 2,
             Self::Message(error) => error.exit_code(),
-            Self::Channel(_) | Self::Connect(_) => 3,
+            Self::Channel(_) | Self::Connect(_) | Self::NobodyThere(_) => 3,
             _ => 1,
         }
     }
@@ -150,6 +154,7 @@ impl Failure {
             Self::Serve(error) => error.hint().map(Into::into),
             Self::NotServed(_) | Self::PublishCount(_) | Self::Demo(_) | Self::Register(_) => None,
             Self::Message(error) => error.hint().map(Into::into),
+            Self::NobodyThere(_) => Some("`nigh doctor ADDR` says what stands there".into()),
             Self::Introspect(error) => error.hint().map(Into::into),
             Self::Reply(error) => error.hint().map(Into::into),
             Self::Output(_) => None,

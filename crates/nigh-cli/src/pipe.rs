@@ -23,7 +23,8 @@ pub(crate) enum Pipe {
     Unix(UnixStream),
     Tcp(TcpStream),
     Packet(UnixSeqpacket),
-    Datagram(UnixDatagram),
+    /// Boxed: it knows its name, and is several times the others' size.
+    Datagram(Box<UnixDatagram>),
 }
 
 /// What was received in one go; its bytes are at the front of the buffer.

@@ -18,6 +18,7 @@ mod connect;
 mod counters;
 mod datagram;
 mod drain;
+mod facilities;
 mod fact;
 pub mod fdcheck;
 mod front;
@@ -59,6 +60,7 @@ pub use connect::{
 pub use counters::{Counters, Counts};
 pub use datagram::UnixDatagram;
 pub use drain::Drain;
+pub use facilities::{Facility, Offer, facilities};
 pub use fact::{Fact, Source, Why};
 pub use front::{Drained, Front, FrontError, Protocol, Serving};
 pub use guard::Guard;

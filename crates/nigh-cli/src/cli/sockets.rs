@@ -203,3 +203,53 @@ pub struct EchoArgs {
     #[arg(long)]
     pub json: bool,
 }
+
+pub(super) const PEERS_HELP: &str = "\
+TO SERVER and TO CLIENT: bytes that the one end has not read, how full the other end's send buffer
+is with them, and descriptors that wait with them. There are two looks: what is not empty and the
+same at both does not move, and its reader is named. Without privilege the processes of other users
+are not known, everything else is.
+
+Exit code: 0 found, 1 failed, 3 nobody is there.";
+
+/// Arguments of `nigh ls`.
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// Print one JSON object per socket; with --watch one per change.
+    #[arg(long)]
+    pub json: bool,
+    /// Look again and again: on a terminal the list is redrawn, elsewhere each change is a line.
+    #[arg(long)]
+    pub watch: bool,
+    /// Time between two looks.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "1s", requires = "watch")]
+    pub interval: Duration,
+    /// Stop after so many looks.
+    #[arg(long, value_name = "N", requires = "watch")]
+    pub looks: Option<u64>,
+}
+
+/// Arguments of `nigh peers`.
+#[derive(Debug, Args)]
+pub struct PeersArgs {
+    /// The socket: its type does not matter.
+    #[arg(value_name = "ADDR")]
+    pub place: Place,
+    /// Time between the two looks.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "300ms")]
+    pub stuck: Duration,
+    /// Print one JSON object per connection.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `nigh doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// A socket to look at as well: who holds its name, and who can get to it.
+    #[arg(value_name = "ADDR")]
+    pub place: Option<Place>,
+    /// Print one JSON object per finding.
+    #[arg(long)]
+    pub json: bool,
+}

@@ -5,6 +5,7 @@ mod demo;
 mod drpc;
 mod engine;
 mod flagd;
+mod inspect;
 mod ls;
 mod message;
 mod program;

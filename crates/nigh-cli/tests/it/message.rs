@@ -1,7 +1,6 @@
 //! `nigh send`, `nigh recv` and `nigh echo` as programs: every kind of socket, whole records, descriptors, senders, exit codes.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     reason = "a helper's broken precondition is a failed test"
 )]
 

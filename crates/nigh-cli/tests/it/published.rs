@@ -1,8 +1,4 @@
 //! `--publish FILE` and `published:FILE` with the programs: every command that listens, every command that connects.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a helper's broken precondition is a failed test"
-)]
 
 use std::fs;
 

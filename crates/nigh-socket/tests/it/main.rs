@@ -16,6 +16,7 @@ mod memory;
 mod messages;
 mod moving;
 mod packets;
+mod peers;
 mod published;
 mod servers;
 mod stream_descriptors;

@@ -8,6 +8,9 @@ use std::mem;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooLong;
 
+/// A line without its newline, and what came with it.
+pub(super) type Line<T> = (Vec<u8>, Vec<T>);
+
 /// What is still missing its newline.
 #[derive(Debug)]
 pub(super) struct Lines<T> {
@@ -26,11 +29,7 @@ impl<T> Lines<T> {
     }
 
     /// The lines that `bytes` complete, without their newlines.
-    pub(super) fn feed(
-        &mut self,
-        bytes: &[u8],
-        extras: Vec<T>,
-    ) -> Result<Vec<(Vec<u8>, Vec<T>)>, TooLong> {
+    pub(super) fn feed(&mut self, bytes: &[u8], extras: Vec<T>) -> Result<Vec<Line<T>>, TooLong> {
         let mut lines = Vec::new();
         let mut pieces = bytes.split(|byte| *byte == b'\n');
         let last = pieces.next_back().unwrap_or_default();
@@ -47,7 +46,7 @@ impl<T> Lines<T> {
     }
 
     /// What came after the last newline, at the end.
-    pub(super) fn rest(&mut self) -> Option<(Vec<u8>, Vec<T>)> {
+    pub(super) fn rest(&mut self) -> Option<Line<T>> {
         let is_something = !self.partial.is_empty() || !self.extras.is_empty();
         is_something.then(|| (mem::take(&mut self.partial), mem::take(&mut self.extras)))
     }

@@ -146,7 +146,7 @@ async fn connected(
             socket
                 .connect(&address)
                 .map_err(|source| MessageError::Send { number, source })?;
-            Pipe::Datagram(socket)
+            Pipe::Datagram(Box::new(socket))
         }
         _ => connect(&place.address, options).await?.0.into(),
     })

@@ -43,7 +43,7 @@ pub(crate) async fn run(args: RecvArgs, when: When) -> Result<(), Failure> {
     let listener = bind(&args.place, &args.on, args.show.creds)?;
     announce(&args.place, &listener, args.show.json, true, when)?;
     if args.place.kind == SocketKind::Datagram {
-        let pipe = Pipe::Datagram(UnixDatagram::bound(listener)?);
+        let pipe = Pipe::Datagram(Box::new(UnixDatagram::bound(listener)?));
         return receiving(pipe, args.show, events, printing, stop).await;
     }
     let inlet = Inlet {
