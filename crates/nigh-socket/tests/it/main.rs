@@ -19,4 +19,5 @@ mod packets;
 mod peers;
 mod published;
 mod servers;
+mod spawn;
 mod stream_descriptors;

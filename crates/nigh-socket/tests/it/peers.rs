@@ -1,4 +1,8 @@
 //! Who is connected to a socket: both ends, queues, descriptors on their way, and those still in the backlog.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper's broken precondition is a failed test"
+)]
 
 use std::io::{IoSlice, Write as _};
 use std::os::fd::AsFd as _;

@@ -64,6 +64,10 @@ impl Protocol for Echo {
         self.kind
     }
 
+    fn takes_descriptors(&self) -> Option<bool> {
+        Some(true)
+    }
+
     fn serve(&self, connection: Connection) -> Serving {
         let when = self.when;
         Box::pin(async move {

@@ -158,7 +158,7 @@ fn listener_options(on: &ListenArgs, kind: SocketKind, creds: bool) -> ListenerO
     } else {
         Existing::ReplaceStale
     });
-    options = options.pass_credentials(creds);
+    options = options.pass_credentials(creds).pass_rights(true);
     if let Some(mode) = on.mode {
         options = options.mode(mode);
     }

@@ -187,6 +187,10 @@ impl Protocol for Inlet {
         self.kind
     }
 
+    fn takes_descriptors(&self) -> Option<bool> {
+        Some(true)
+    }
+
     fn serve(&self, connection: Connection) -> Serving {
         let (events, show) = (self.events.clone(), self.show);
         let caller = self.callers.fetch_add(1, Ordering::Relaxed) + 1;
