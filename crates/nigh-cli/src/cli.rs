@@ -13,7 +13,8 @@ use crate::duration;
 use crate::output::When;
 
 pub use sockets::{
-    DoctorArgs, EchoArgs, ListenArgs, LsArgs, PeersArgs, Place, RecvArgs, SendArgs, ShowArgs,
+    BridgeArgs, DoctorArgs, EchoArgs, ListenArgs, LsArgs, PeersArgs, Place, RecvArgs, SendArgs,
+    ShowArgs,
 };
 
 /// Serve, call and inspect local RPC.
@@ -94,6 +95,9 @@ pub enum Command {
     /// Serve feature flags with flagd's protocols; check, evaluate and compare files of flags
     #[command(subcommand)]
     Flagd(nigh_flagd::cli::Command),
+    /// Connect whoever connects here with a server there
+    #[command(after_help = sockets::BRIDGE_HELP)]
+    Bridge(BridgeArgs),
     /// List listening Unix sockets
     Ls(LsArgs),
     /// Show who is connected to a socket, and what does not move

@@ -90,6 +90,7 @@ fn run(command: Command, when: When) -> Result<(), Failure> {
             Command::Doctor(args) => commands::doctor::run(args, when).await,
             Command::Send(args) => commands::message::send::run(args, when).await,
             Command::Recv(args) => commands::message::recv::run(args, when).await,
+            Command::Bridge(args) => commands::message::bridge::run(args, when).await,
             Command::Echo(args) => commands::message::echo::run(args, when).await,
             Command::Flagd(command) => Ok(nigh_flagd::cli::run(command, false).await?),
             Command::Demo(args) => commands::demo::run(args, when).await,

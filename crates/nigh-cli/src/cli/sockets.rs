@@ -253,3 +253,34 @@ pub struct DoctorArgs {
     #[arg(long)]
     pub json: bool,
 }
+
+pub(super) const BRIDGE_HELP: &str = "\
+Between two streams, Unix or TCP, the kernel moves the bytes where it can: none is copied through
+this process. What is on its way refers to the sender's pages, and descriptors cannot cross; they
+are refused at their sender. Between two packet sockets each packet goes whole, with its
+descriptors. The server sees the bridge's identity instead of the client's, for everybody whom
+--allow admits.
+
+Examples:
+  nigh bridge unix:/tmp/s tcp:127.0.0.1:8080
+  nigh bridge tcp:127.0.0.1:0 unix:/run/app.sock --allow any --publish /tmp/port";
+
+/// Arguments of `nigh bridge`.
+#[derive(Debug, Args)]
+pub struct BridgeArgs {
+    /// Where clients connect: [seqpacket:]ADDR, a stream by default.
+    #[arg(value_name = "LISTEN")]
+    pub listen: Place,
+    /// Where the server is: [seqpacket:]ADDR, of the same kind.
+    #[arg(value_name = "CONNECT")]
+    pub connect: Place,
+    /// How to listen.
+    #[command(flatten)]
+    pub on: ListenArgs,
+    /// Longest time for connecting to the server.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "5s")]
+    pub timeout: Duration,
+    /// Print one JSON object when it listens, and one per connection at its end.
+    #[arg(long)]
+    pub json: bool,
+}

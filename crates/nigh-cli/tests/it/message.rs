@@ -357,3 +357,119 @@ async fn a_peer_that_leaves_early_is_told_from_the_end() {
     assert_eq!(code, 5, "{stderr}");
     assert!(stderr.contains("2 of 3"), "{stderr}");
 }
+
+#[tokio::test]
+async fn an_echo_is_not_held_up_by_a_sender_that_does_not_read() {
+    let place = TempSocket::private();
+    let address = format!("dgram:{}", place.address());
+    let echo = Listening::start(&["echo", &address]);
+    let deaf = std::os::unix::net::UnixDatagram::bind(place.join("deaf")).unwrap();
+    let most = fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen").unwrap();
+    // One answer more than its queue takes.
+    for _ in 0..most.trim().parse::<u32>().unwrap() + 2 {
+        deaf.send_to(b"x", place.path()).unwrap();
+    }
+    let ran = nigh(&[
+        "send",
+        &address,
+        "heard",
+        "--replies",
+        "1",
+        "--timeout",
+        "20s",
+    ])
+    .await;
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (0, "heard\n"),
+        "{}",
+        ran.stderr
+    );
+    let (_, stderr) = echo.stop();
+    assert!(stderr.contains("does not read its answers"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_bridge_joins_unix_and_tcp_and_says_how_the_bytes_went() {
+    let place = TempSocket::private();
+    let port = place.join("port").display().to_string();
+    let echo = Listening::start(&["echo", &place.address()]);
+    let mut bridge = Listening::start(&[
+        "bridge",
+        "tcp:127.0.0.1:0",
+        &place.address(),
+        "--allow",
+        "any",
+        "--publish",
+        &port,
+    ]);
+    assert!(
+        bridge.address.starts_with("tcp:127.0.0.1:"),
+        "{}",
+        bridge.address
+    );
+    let there = format!("published:{port}");
+    let ran = nigh(&["send", &there, "over the bridge", "--replies", "1"]).await;
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (0, "over the bridge\n"),
+        "{}",
+        ran.stderr
+    );
+    let line = bridge.record();
+    assert_eq!(line["there"]["bytes"], 16, "{line}");
+    assert_eq!(line["there"]["way"], "spliced", "{line}");
+    assert_eq!(line["back"]["bytes"], 16, "{line}");
+    assert_eq!((bridge.stop().0, echo.stop().0), (0, 0));
+}
+
+#[tokio::test]
+async fn a_bridge_of_packets_keeps_their_bounds_and_descriptors() {
+    let place = TempSocket::private();
+    let server = format!("seqpacket:{}", place.address());
+    let echo = Listening::start(&["echo", &server]);
+    let mut bridge = Listening::start(&["bridge", "seqpacket:autobind:", &server]);
+    let ran = nigh(&[
+        "send",
+        &bridge.address,
+        "one",
+        "two",
+        "--fd",
+        "/dev/null",
+        "--replies",
+        "2",
+        "--json",
+    ])
+    .await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let records = json_lines(&ran);
+    assert_eq!(records[0]["descriptors"][0]["name"], "/dev/null");
+    assert_eq!(
+        (&records[0]["text"], &records[1]["text"]),
+        (&"one".into(), &"two".into())
+    );
+    assert_eq!(bridge.record()["back"]["packets"], 2);
+    drop(echo);
+}
+
+#[tokio::test]
+async fn a_bridge_says_what_it_cannot_do() {
+    let place = TempSocket::private();
+    let address = place.address();
+    let ran = nigh(&["bridge", "seqpacket:autobind:", &address]).await;
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    let mut bridge = Listening::start(&["bridge", "autobind:", &address]);
+    // Nobody is there: the caller sees the end, and the bridge says why.
+    let ran = nigh(&["recv", "--connect", &bridge.address]).await;
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{}", ran.stderr);
+    let error = bridge.record()["error"].to_string();
+    assert!(error.contains("no server is there"), "{error}");
+    // A stream's bridge carries no descriptors, and nobody loses one without knowing.
+    let ran = nigh(&["send", &bridge.address, "x", "--fd", "/dev/null"]).await;
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("takes no descriptors"),
+        "{}",
+        ran.stderr
+    );
+}

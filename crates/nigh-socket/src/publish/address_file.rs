@@ -300,7 +300,7 @@ fn write_checked(wanted: &Wanted<'_>, address: Address) -> Result<Published, Pub
     let names = Names::of(name);
     let lock =
         Lock::acquire(&directory, &names.lock(), wanted.lock_wait).map_err(PublishedFault::Lock)?;
-    leftovers::remove(&directory, &names);
+    leftovers::remove_where(&directory, &names, |name| is_leftover(&directory, name));
     look(&directory, name, wanted.existing)?;
     let line = format!("{address}\n");
     let (mut temporary, file) =
@@ -313,6 +313,19 @@ fn write_checked(wanted: &Wanted<'_>, address: Address) -> Result<Published, Pub
     drop(temporary);
     drop(lock);
     Ok(Published::new(directory, name.to_owned(), names, identity).holding(file))
+}
+
+/// Whether a server died between writing its address and publishing it: under the lock nobody else is about to.
+fn is_leftover(directory: &Directory, name: &OsStr) -> bool {
+    let is_ours = |entry: &Entry| {
+        entry.kind() == FileKind::Regular && entry.owner() == rustix::process::geteuid().as_raw()
+    };
+    match (directory.entry(name), open(directory, name)) {
+        (Ok(Some(entry)), Ok(file)) if is_ours(&entry) => {
+            contents(file).is_ok_and(|bytes| bytes.is_empty() || parse(&bytes).is_ok())
+        }
+        _ => false,
+    }
 }
 
 fn rename(

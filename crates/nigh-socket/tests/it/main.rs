@@ -21,3 +21,4 @@ mod published;
 mod servers;
 mod spawn;
 mod stream_descriptors;
+mod traps;

@@ -10,7 +10,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
 use nigh_socket::introspect::{self, ConnectionInfo, EndInfo, Peers, Stage};
 use nigh_socket::{Address, Facility, Listener, Offer, SocketKind, blocking, facilities};
-use nigh_testkit::TempSocket;
+use nigh_testkit::{Child, TempSocket, child_variable, require_root};
 
 fn peers(place: &TempSocket) -> Peers {
     introspect::peers(&Address::Path(place.path().to_owned())).unwrap()
@@ -75,7 +75,7 @@ fn clients_still_in_the_backlog_are_known() {
 fn descriptors_on_their_way_are_counted() {
     let place = TempSocket::private();
     let options = Listener::options().kind(SocketKind::Seqpacket);
-    let listener = options.bind(place.path()).unwrap();
+    let listener = options.pass_rights(true).bind(place.path()).unwrap();
     let (client, _) = blocking::connect_packet(
         &Address::Path(place.path().to_owned()),
         &nigh_socket::ConnectOptions::default(),
@@ -133,4 +133,35 @@ fn every_facility_is_tried() {
         assert!(!matches!(offer, Offer::Unknown(_)), "{facility}: {offer:?}");
         assert_ne!(facility.meaning(true), facility.meaning(false));
     }
+}
+
+#[test]
+#[ignore = "runs as a child of another_user_sees_the_connection_and_not_the_processes"]
+fn looks_as_another_user() {
+    let address: Address = child_variable("NIGH_ADDRESS").parse().unwrap();
+    let found = introspect::peers(&address).unwrap();
+    let connection = only(&found, Stage::Accepted);
+    let (server, client) = (connection.server.unwrap(), connection.client.unwrap());
+    assert_eq!(server.socket.queued, 4);
+    assert_eq!(server.socket.peer, Some(client.socket.inode));
+    assert!(client.socket.uid.is_some_and(|uid| uid == 0));
+    assert!(server.owners.is_empty() && client.owners.is_empty());
+    assert_eq!(only(&found, Stage::Waiting).server, None);
+    assert!(found.hidden_processes > 0);
+}
+
+#[test]
+fn another_user_sees_the_connection_and_not_the_processes() {
+    require_root!();
+    let place = TempSocket::shared();
+    let listener = Listener::options().bind(place.path()).unwrap();
+    let mut client = UnixStream::connect(place.path()).unwrap();
+    let _server = listener.accept().unwrap();
+    client.write_all(b"four").unwrap();
+    let _waiting = UnixStream::connect(place.path()).unwrap();
+    Child::test("peers::looks_as_another_user")
+        .user(61_994, 61_994, &[])
+        .env("NIGH_ADDRESS", place.address())
+        .run()
+        .assert_success();
 }

@@ -212,6 +212,20 @@ fn the_next_server_follows_one_that_was_killed() {
 }
 
 #[test]
+fn an_address_that_was_never_published_is_cleaned_and_nothing_else() {
+    let place = TempSocket::private();
+    let leave = |name: &str, text: &str| fs::write(place.join(name), text).unwrap();
+    leave(".a.nigh-999999-0", "unix:/gone\n");
+    leave(".a.nigh-999998-0", "");
+    leave(".a.nigh-999997-0", "my notes");
+    leave(".b.nigh-999996-0", "unix:/gone\n");
+    let options = Listener::options().publish(place.join("a"));
+    drop(options.bind("autobind:").unwrap());
+    let left = [".a.nigh-999997-0", ".a.nigh-lock", ".b.nigh-999996-0"];
+    assert_eq!(place.names(), left);
+}
+
+#[test]
 fn only_what_holds_an_address_is_ever_replaced() {
     let place = TempSocket::private();
     let file = place.join("notes");

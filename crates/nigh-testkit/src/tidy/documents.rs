@@ -10,7 +10,7 @@ const CONTRIBUTING_LINES_MAX: usize = 150;
 const EXAMPLE_LINES_MAX: usize = 70;
 
 /// Documents that every reader of the repository looks for.
-const EXPECTED: [&str; 7] = [
+const EXPECTED: [&str; 8] = [
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -18,7 +18,14 @@ const EXPECTED: [&str; 7] = [
     "SECURITY.md",
     "docs/evidence.md",
     "docs/threat-model.md",
+    TRAPS,
 ];
+
+/// The table of what the kernel does that nobody expects.
+const TRAPS: &str = "docs/traps.md";
+
+/// The traps that are known, by their numbers.
+const TRAPS_KNOWN: std::ops::RangeInclusive<u32> = 1..=40;
 
 pub(super) fn check(files: &[File]) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -64,6 +71,10 @@ fn document(file: &File, files: &[File], tests: &Tests, findings: &mut Vec<Findi
     match file.path.as_str() {
         "CHANGELOG.md" => changelog(file, findings),
         "docs/evidence.md" => promises(file, files, tests, |_| true, findings),
+        TRAPS => {
+            promises(file, files, tests, |_| true, findings);
+            traps(file, findings);
+        }
         "ARCHITECTURE.md" => promises(
             file,
             files,
@@ -72,6 +83,25 @@ fn document(file: &File, files: &[File], tests: &Tests, findings: &mut Vec<Findi
             findings,
         ),
         _ => {}
+    }
+}
+
+/// Every known trap has one row.
+fn traps(file: &File, findings: &mut Vec<Finding>) {
+    let first = |line: &str| {
+        line.strip_prefix('|')?
+            .split('|')
+            .next()?
+            .trim()
+            .parse()
+            .ok()
+    };
+    let numbers: Vec<u32> = file.text.lines().filter_map(first).collect();
+    for trap in TRAPS_KNOWN {
+        let rows = numbers.iter().filter(|number| **number == trap).count();
+        if rows != 1 {
+            findings.push(file.finding(1, format!("trap {trap} has {rows} rows, not one")));
+        }
     }
 }
 
@@ -234,6 +264,21 @@ mod tests {
             &mut findings,
         );
         assert_eq!(lines(&findings), [0; 0]);
+    }
+
+    #[test]
+    fn every_known_trap_has_one_row() {
+        let rows = |numbers: &mut dyn Iterator<Item = u32>| {
+            let rows: Vec<String> = numbers
+                .map(|n| format!("| {n} | a | b | `c` |\n"))
+                .collect();
+            let mut findings = Vec::new();
+            traps(&file(TRAPS, &rows.concat()), &mut findings);
+            findings.len()
+        };
+        assert_eq!(rows(&mut TRAPS_KNOWN), 0);
+        assert_eq!(rows(&mut TRAPS_KNOWN.skip(1)), 1);
+        assert_eq!(rows(&mut TRAPS_KNOWN.chain([7])), 1);
     }
 
     #[test]

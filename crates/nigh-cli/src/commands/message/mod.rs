@@ -1,5 +1,6 @@
 //! `nigh send`, `nigh recv` and `nigh echo`: records on a socket of any kind, whole or an error.
 
+pub(crate) mod bridge;
 pub(crate) mod echo;
 mod input;
 mod lines;
@@ -152,13 +153,12 @@ async fn connected(
     })
 }
 
-fn listener_options(on: &ListenArgs, kind: SocketKind, creds: bool) -> ListenerOptions {
+fn listener_options(on: &ListenArgs, kind: SocketKind) -> ListenerOptions {
     let mut options = Listener::options().kind(kind).existing(if on.replace {
         Existing::TakeOver
     } else {
         Existing::ReplaceStale
     });
-    options = options.pass_credentials(creds).pass_rights(true);
     if let Some(mode) = on.mode {
         options = options.mode(mode);
     }
@@ -174,14 +174,26 @@ fn listener_options(on: &ListenArgs, kind: SocketKind, creds: bool) -> ListenerO
     options
 }
 
+/// Listens for callers who may send descriptors.
 fn bind(place: &Place, on: &ListenArgs, creds: bool) -> Result<Listener, Failure> {
+    bind_with(place, on, creds, true)
+}
+
+fn bind_with(
+    place: &Place,
+    on: &ListenArgs,
+    creds: bool,
+    rights: bool,
+) -> Result<Listener, Failure> {
     if place.kind == SocketKind::Datagram && on.allow.is_some() {
         return Err(MessageError::Usage(
             "--allow: datagrams have no connection to admit; the file's --mode decides",
         )
         .into());
     }
-    let options = listener_options(on, place.kind, creds);
+    let options = listener_options(on, place.kind)
+        .pass_credentials(creds)
+        .pass_rights(rights);
     Ok(options.bind(place.address.clone())?)
 }
 
