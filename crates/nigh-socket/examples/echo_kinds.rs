@@ -47,7 +47,8 @@ fn listen(kind: SocketKind) -> Result<(Acceptor, Address), Box<dyn Error>> {
 }
 
 async fn admitted(server: &mut Acceptor) -> Result<Transport, Box<dyn Error>> {
-    let caller = server.accept().await?.admit(&Policy::same_user())?;
+    let caller = server.accept().await?.admit(&Policy::same_user());
+    let caller = caller.map_err(|refused| refused.refusal.to_string())?;
     Ok(caller.into_parts().0)
 }
 

@@ -30,7 +30,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let program = std::env::current_exe()?;
     let (child, _line) = Spawn::new(program).args([root, name, path]).spawn()?;
     let incoming = server.accept().await?;
-    let caller = incoming.admit(&Policy::same_user())?;
+    let caller = incoming.admit(&Policy::same_user());
+    let caller = caller.map_err(|refused| refused.refusal.to_string())?;
     println!("outside: {} came out of the chroot", caller.peer());
     let status = child.exited().await?;
     status.success().then_some(()).ok_or("the child failed")?;
