@@ -24,6 +24,9 @@ const EXPECTED: [&str; 8] = [
 /// The table of what the kernel does that nobody expects.
 const TRAPS: &str = "docs/traps.md";
 
+/// What the last column says of a trap that no test can meet, before the reason.
+const UNREACHED: &str = "cannot be reached: ";
+
 /// The traps that are known, by their numbers.
 const TRAPS_KNOWN: std::ops::RangeInclusive<u32> = 1..=40;
 
@@ -184,7 +187,8 @@ fn promises(
             .next()
             .unwrap_or_default();
         let named: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
-        if named.is_empty() {
+        let is_excused = file.path == TRAPS && last.trim().starts_with(UNREACHED);
+        if named.is_empty() && !is_excused {
             findings.push(file.finding(index + 1, "this promise names no test in its last column"));
         }
         for name in named.iter().filter(|name| !exists(name, files, tests)) {

@@ -9,10 +9,10 @@ use nigh_socket::blocking::{MessageSocket, UnixDatagram, UnixSeqpacket};
 use nigh_socket::{
     Address, ConnectOptions, Listener, MemoryFile, SealedFile, connect, introspect, user_name,
 };
+use tonic::Status;
 
 use super::Done;
 use super::stage::Stage;
-use crate::commands::message::MessageError;
 use crate::duration;
 use crate::error::Failure;
 
@@ -112,7 +112,7 @@ pub(super) async fn three_pings(_: &Stage) -> Result<Done, Failure> {
     let (a, b) = UnixDatagram::pair()?;
     let datagrams = pings(&a, &b)?;
     if (whole, packets, datagrams) != (PINGS, PINGS, PINGS) {
-        return Err(MessageError::Usage("a message was cut or joined").into());
+        return Err(Status::internal("a message was cut or joined").into());
     }
     Ok(Done {
         caller: String::new(),
@@ -179,7 +179,7 @@ pub(super) async fn published(stage: &Stage) -> Result<Done, Failure> {
     let address = listener.address().to_string();
     listener.close().map_err(io::Error::other)?;
     if file.exists() {
-        return Err(MessageError::Usage("the file was left behind").into());
+        return Err(Status::internal("the file was left behind").into());
     }
     Ok(Done {
         caller: String::new(),
@@ -204,7 +204,7 @@ pub(super) async fn peers(stage: &Stage) -> Result<Done, Failure> {
     });
     let both = both.count();
     if both == 0 {
-        return Err(MessageError::Usage("our own connections are not listed").into());
+        return Err(Status::internal("our own connections are not listed").into());
     }
     Ok(Done {
         caller: String::new(),
