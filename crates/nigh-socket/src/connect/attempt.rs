@@ -16,7 +16,9 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::{Cause, ConnectFault, ConnectOperation, ConnectOptions};
+use crate::address::Address;
 use crate::listener::SocketKind;
+use crate::publish::address_file;
 use crate::publish::entry::FileKind;
 use crate::sys::opt;
 
@@ -30,6 +32,15 @@ pub(super) enum Failure {
     NotYet(Cause),
     /// It will not.
     Final(ConnectFault),
+}
+
+/// The address that a server has published, once it has: it may be another at the next try.
+pub(super) fn published(file: &Path) -> Result<Address, Failure> {
+    match address_file::read(file) {
+        Ok(Some(address)) => Ok(address),
+        Ok(None) => Err(Failure::NotYet(Cause::Missing)),
+        Err(error) => Err(Failure::Final(ConnectFault::Published(error))),
+    }
 }
 
 /// Tries a socket file.

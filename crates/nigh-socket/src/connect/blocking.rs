@@ -2,6 +2,7 @@
 
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use super::attempt::{self, Failure};
 use super::patience::Patience;
@@ -50,6 +51,16 @@ fn stream(address: &Address, options: &ConnectOptions) -> Result<(Socket, Peer),
             }
             (fd, false) => TcpStream::from(fd),
         },
+        Address::Published(file) => match published(file, options)? {
+            Address::Tcp { host, port } | Address::Https { host, port } => {
+                internet(&host, port, options)?
+            }
+            // Read again with each try: the server may be another by then.
+            _ => {
+                let (fd, peer) = local(address, options)?;
+                return Ok((Socket::Unix(fd), peer));
+            }
+        },
         _ => {
             let (fd, peer) = local(address, options)?;
             return Ok((Socket::Unix(fd), peer));
@@ -59,6 +70,18 @@ fn stream(address: &Address, options: &ConnectOptions) -> Result<(Socket, Peer),
     let peer = Peer::remote(address.map_err(|error| ConnectOperation::Identify.failed(error))?);
     options.check_server(&peer)?;
     Ok((Socket::Tcp(stream), peer))
+}
+
+/// The address that a server publishes, once it does.
+fn published(file: &Path, options: &ConnectOptions) -> Result<Address, ConnectFault> {
+    let mut patience = Patience::new(options);
+    loop {
+        match attempt::published(file) {
+            Ok(address) => return Ok(address),
+            Err(Failure::Final(fault)) => return Err(fault),
+            Err(Failure::NotYet(cause)) => std::thread::sleep(patience.pause_after(cause)?),
+        }
+    }
 }
 
 fn local(address: &Address, options: &ConnectOptions) -> Result<(OwnedFd, Peer), ConnectFault> {
