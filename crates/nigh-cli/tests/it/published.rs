@@ -73,8 +73,8 @@ async fn the_commands_for_plain_sockets_find_it_too() {
     let address = format!("published:{file}");
     let holder = format!("{} ", serving.pid());
     let client = nigh_socket::ConnectOptions::default();
-    let connected = nigh_socket::connect(&address.parse().unwrap(), &client);
-    let (_stream, _) = connected.await.unwrap();
+    let server = address.parse().unwrap();
+    let (_stream, _) = nigh_socket::connect(&server, &client).await.unwrap();
     let ran = nigh(&["peers", &address, "--stuck", "1ms"]).await;
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stdout.contains(&holder), "{}", ran.stdout);
