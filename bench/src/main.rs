@@ -1,8 +1,10 @@
 //! nigh beside its peers: every variant in every round, client and server in two processes; medians and spread.
 //!
-//! Usage: `cargo run --release -p bench -- [--rounds N] [--time MS] [--json FILE] [same|split|unpinned ..]`.
+//! Usage: `cargo run --release -p bench -- [--rounds N] [--time MS] [--json FILE] [same|split|unpinned ..]`;
+//! dRPC and packets: `cargo run --release -p bench -- drpc ..`.
 
 mod client;
+mod drpc;
 mod measure;
 mod place;
 mod report;
@@ -131,6 +133,7 @@ fn run() -> Result<(), Failure> {
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word}: a value is missing"));
         match word.as_str() {
+            "drpc" => return drpc::run(words),
             "serve" => return server::serve(&value()?, &value()?, &value()?),
             "--rounds" => plan.rounds = value()?.parse()?,
             "--time" => plan.time = Duration::from_millis(value()?.parse()?),

@@ -49,7 +49,8 @@ Without METHOD, or without MODULE, the known ones are listed and nobody is calle
 
 Examples:
   nigh drpc unix:/tmp/d TEST GREETING 0a05776f726c64
-  nigh drpc unix:/tmp/d 0 0 --proto hello.proto --type drpc.Hello:drpc.HelloResponse '{\"name\": \"you\"}'
+  nigh drpc unix:/tmp/d TEST GREETING --proto Hello '{\"name\": \"you\"}'
+  nigh drpc unix:/tmp/d 77 1 --proto-file app.proto --proto app.Ask:app.Answer '{}'
   nigh drpc unix:/run/daos_agent/daos_agent.sock sec_agent request_creds --framing probe";
 
 const TAP_HELP: &str = "\
@@ -268,15 +269,32 @@ pub struct DrpcArgs {
     /// The method: a number, or a name that DAOS has.
     #[arg(value_name = "METHOD", allow_negative_numbers = true)]
     pub method: Option<String>,
-    /// The body: hexadecimal digits, a file or standard input; JSON of the --type. Without it, empty.
+    /// The body: hexadecimal digits, a file or standard input; with --proto, JSON. Without it, empty.
     #[arg(value_name = "HEX|@FILE|-|JSON")]
     pub input: Option<String>,
-    /// Where messages are described.
-    #[command(flatten)]
-    pub origin: OriginArgs,
-    /// Type of the body, and of the answer's if it is to be shown as JSON, too.
-    #[arg(long = "type", value_name = "REQUEST[:RESPONSE]")]
-    pub types: Option<String>,
+    /// The body is JSON of this message type: a known one (drpc.Hello), or one of --proto-file. The answer is shown as
+    /// JSON of the second type, which a known method need not be told.
+    #[arg(long, value_name = "TYPE[:TYPE]")]
+    pub proto: Option<String>,
+    /// Take message types from this file, too. May be repeated.
+    #[arg(long, value_name = "FILE", requires = "proto")]
+    pub proto_file: Vec<PathBuf>,
+    /// Folder that imports are relative to. May be repeated.
+    #[arg(
+        short = 'I',
+        long = "import",
+        value_name = "DIR",
+        requires = "proto_file"
+    )]
+    pub imports: Vec<PathBuf>,
+    /// Take message types from a compiled FileDescriptorSet.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "proto_file",
+        requires = "proto"
+    )]
+    pub descriptor_set: Option<PathBuf>,
     /// How messages are put into packets: chunked since DAOS 2.8, legacy before; probe finds out.
     #[arg(long, value_enum, default_value_t)]
     pub framing: FramingChoice,
@@ -292,6 +310,18 @@ pub struct DrpcArgs {
     /// Print one JSON object: answer, status, descriptors and timing.
     #[arg(long)]
     pub json: bool,
+}
+
+impl DrpcArgs {
+    /// Where the user's types are described; reflection if nowhere.
+    pub fn described(&self) -> Origin {
+        let origin = OriginArgs {
+            proto: self.proto_file.clone(),
+            imports: self.imports.clone(),
+            descriptor_set: self.descriptor_set.clone(),
+        };
+        origin.origin()
+    }
 }
 
 /// How to put messages into packets.
