@@ -29,6 +29,7 @@ mod inode;
 pub mod introspect;
 mod journal;
 mod kinds;
+pub mod lane;
 mod limits;
 mod listener;
 mod memory;

@@ -12,6 +12,7 @@ mod identity;
 mod identity_namespaces;
 mod introspect;
 mod kinds;
+mod lanes;
 mod memory;
 mod messages;
 mod moving;
