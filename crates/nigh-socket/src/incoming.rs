@@ -116,6 +116,11 @@ impl Incoming {
         &self.peer
     }
 
+    /// For a protocol with a policy of its own.
+    pub(crate) fn into_parts(self) -> (Transport, Peer) {
+        (self.transport, self.peer)
+    }
+
     /// Admits the caller if `policy` definitely says yes.
     ///
     /// # Errors

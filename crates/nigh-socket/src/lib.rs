@@ -22,6 +22,7 @@ mod fact;
 pub mod fdcheck;
 mod front;
 mod guard;
+pub mod handover;
 mod incoming;
 mod inherit;
 mod inode;

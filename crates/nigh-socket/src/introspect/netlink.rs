@@ -11,7 +11,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use super::IntrospectError;
-use super::message::{self, Diag, Progress};
+use super::message::{self, Diag, FileId, Progress};
 
 /// More sockets than this are not listed: they would take some 50 MiB here.
 const SOCKETS_MAX: usize = 262_144;
@@ -52,6 +52,15 @@ pub(super) fn sockets() -> Result<Vec<Diag>, IntrospectError> {
         listener.pending = kernel.pending(listener.inode)?;
     }
     Ok(found)
+}
+
+/// The file that one socket was bound to; `None` when it is gone, or has none.
+pub(super) fn file(inode: u32) -> Result<Option<FileId>, IntrospectError> {
+    let kernel = Kernel::open()?;
+    kernel.ask(&message::request_file(SEQUENCE, inode))?;
+    let mut found = Vec::new();
+    kernel.read(&mut found)?;
+    Ok(found.pop().and_then(|socket| socket.file))
 }
 
 /// A sock_diag socket.

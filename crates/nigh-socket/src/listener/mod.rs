@@ -4,12 +4,14 @@
 //! bound it and only while it still leads to this very socket; a forked child's copy and a successor's name are left.
 
 mod error;
+mod handed;
 mod options;
 mod path;
 
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -90,9 +92,17 @@ pub struct Listener {
     fd: OwnedFd,
     /// Taken when the name is given back, which the server does before it stops accepting.
     published: Mutex<Option<Published>>,
+    /// The name is a successor's by now, or still a predecessor's: it is not ours to remove.
+    is_lent: AtomicBool,
     address: Address,
+    /// What it is called in a hand-over; often nothing.
+    name: String,
     kind: SocketKind,
     is_local: bool,
+    /// Others may hold the same socket: a parent, a service manager.
+    is_shared: bool,
+    /// How it came from a predecessor, until it is taken over.
+    handed: Option<handed::Handed>,
 }
 
 impl Listener {
@@ -118,6 +128,12 @@ impl Listener {
             return Ok(false);
         }
         Ok(crate::sys::opt::pass_rights(self.fd.as_fd(), pass)?)
+    }
+
+    /// What it is called in a hand-over and in `LISTEN_FDNAMES`; empty if it was given no name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The type of the socket.
@@ -162,6 +178,9 @@ impl Listener {
     /// # Errors
     /// As for [`close`](Self::close).
     pub(crate) fn unpublish(&self) -> Result<(), UnpublishError> {
+        if self.is_lent.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let mut published = self
             .published
             .lock()
@@ -174,9 +193,9 @@ impl Listener {
         Ok(())
     }
 
-    /// Whether others may hold the same socket: it came from a parent, a service manager or a predecessor.
+    /// Whether others hold the same socket: it came from a parent or a service manager, or a successor has it.
     pub(crate) fn is_inherited(&self) -> bool {
-        matches!(self.address, Address::Fd(_))
+        self.is_shared || self.is_lent.load(Ordering::Acquire)
     }
 
     pub(crate) fn from_parts(
@@ -189,9 +208,13 @@ impl Listener {
         Self {
             fd,
             published: Mutex::new(published),
+            is_lent: AtomicBool::new(false),
+            is_shared: matches!(address, Address::Fd(_)),
             address,
+            name: String::new(),
             kind,
             is_local,
+            handed: None,
         }
     }
 }

@@ -8,6 +8,7 @@ mod connect;
 mod datagrams;
 mod flood;
 mod front;
+mod handover;
 mod identity;
 mod identity_namespaces;
 mod introspect;
