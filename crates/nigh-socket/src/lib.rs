@@ -58,7 +58,7 @@ pub use connect::{
 };
 pub use counters::{Counters, Counts};
 pub use datagram::UnixDatagram;
-pub use drain::Drain;
+pub use drain::{Drain, DrainReason};
 pub use fact::{Fact, Source, Why};
 pub use front::{Drained, Front, FrontError, Protocol, Serving};
 pub use guard::Guard;

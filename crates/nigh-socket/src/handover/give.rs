@@ -2,7 +2,7 @@
 //!
 //! Whatever fails on the way, everything is as before: `give` takes back what it had begun to give.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::error::{HandoverError, Step};
@@ -262,7 +262,7 @@ impl Given {
         id: u32,
         place: u16,
         state: Vec<u8>,
-        socket: BorrowedFd<'_>,
+        socket: &OwnedFd,
     ) -> Result<(), HandoverError> {
         let message = Message::Connection {
             id,
@@ -270,7 +270,9 @@ impl Given {
             listener: place.saturating_add(1),
             state,
         };
-        self.leash.send(Step::Drain, &message, Some(socket)).await
+        self.leash
+            .send(Step::Drain, &message, Some(socket.as_fd()))
+            .await
     }
 
     fn taken<'a>(&'a self, listeners: &'a [&'a Listener]) -> impl Iterator<Item = &'a Listener> {

@@ -2,6 +2,7 @@
 
 use std::io::IoSlice;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{HandoverError, Step};
@@ -23,7 +24,7 @@ pub(crate) enum Other {
 /// A verified connection to the other process.
 #[derive(Debug)]
 pub(crate) struct Leash {
-    socket: UnixSeqpacket,
+    socket: Arc<UnixSeqpacket>,
     peer: Peer,
     /// Unknown only where that was allowed.
     process: Option<Process>,
@@ -50,7 +51,7 @@ impl Leash {
             .set_pass_credentials(true)
             .map_err(HandoverError::System)?;
         Ok(Self {
-            socket,
+            socket: Arc::new(socket),
             peer,
             process,
         })
@@ -126,16 +127,14 @@ impl Leash {
     /// Tells the other side why it goes no further; it may be gone.
     pub(crate) fn refuse(&self, reason: RefusalReason, detail: &str) {
         let detail = detail.to_owned();
-        let bytes = Message::Refused { reason, detail }.encode();
-        if let Err(error) = self.socket.try_send(&[IoSlice::new(&bytes)], &[]) {
+        if let Err(error) = self.teller().tell(&Message::Refused { reason, detail }) {
             tracing::debug!(%error, "the other process is not told why the hand-over ended");
         }
     }
 
-    /// As [`send`](Self::send), without waiting.
-    pub(crate) fn try_send(&self, message: &Message) -> Result<(), SendError> {
-        self.socket
-            .try_send(&[IoSlice::new(&message.encode())], &[])
+    /// What can say something without waiting, for as long as the connection lives.
+    pub(crate) fn teller(&self) -> Teller {
+        Teller(Arc::clone(&self.socket))
     }
 
     /// Whether the other process certainly runs no more.
@@ -153,6 +152,16 @@ impl Leash {
         if let Some(Fact::Known { value, .. }) = writer {
             self.process = Some(value.clone());
         }
+    }
+}
+
+/// The sending side of a connection.
+#[derive(Debug)]
+pub(crate) struct Teller(Arc<UnixSeqpacket>);
+
+impl Teller {
+    pub(crate) fn tell(&self, message: &Message) -> Result<(), SendError> {
+        self.0.try_send(&[IoSlice::new(&message.encode())], &[])
     }
 }
 

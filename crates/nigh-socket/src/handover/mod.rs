@@ -18,10 +18,12 @@ mod take;
 mod tenure;
 
 pub use error::{ClaimError, HandoverError, Step};
+pub(crate) use give::Said;
 pub use give::{Given, Prepared, Request, Watched};
-pub(crate) use message::{Claim, FileClaim, is_name};
+pub(crate) use message::{Claim, FileClaim, STATE_BYTES_MAX, is_name};
 pub use message::{MalformedMessage, RefusalReason};
 pub use options::HandoverOptions;
-pub use predecessor::Predecessor;
+pub(crate) use predecessor::Moving;
+pub use predecessor::{Farewell, Predecessor};
 pub use take::Succession;
 pub use tenure::Tenure;

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use super::error::{HandoverError, Step};
-use super::leash::{Leash, unexpected};
+use super::leash::{Leash, Teller, unexpected};
 use super::message::Message;
 use crate::peer::Peer;
 
@@ -84,9 +84,25 @@ impl Predecessor {
         Ok(())
     }
 
-    /// Says that this process ends in order: the predecessor, if it still drains, shall not serve again.
-    pub fn leave(&self) {
-        if let Err(error) = self.leash.try_send(&Message::Left) {
+    /// Says, when it is dropped, that this process ends in order: the predecessor, if it still drains, shall not serve
+    /// again then. Without it the end of this process is a crash to the predecessor.
+    #[must_use]
+    pub fn farewell(&self) -> Farewell {
+        Farewell {
+            teller: self.leash.teller(),
+        }
+    }
+}
+
+/// See [`Predecessor::farewell`].
+#[derive(Debug)]
+pub struct Farewell {
+    teller: Teller,
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        if let Err(error) = self.teller.tell(&Message::Left) {
             tracing::debug!(%error, "the predecessor is gone already");
         }
     }

@@ -46,6 +46,11 @@ impl Tenure {
         self.control.address()
     }
 
+    /// The control socket is another process's.
+    pub(crate) fn disown(&self) {
+        self.control.lend_name();
+    }
+
     /// Who served before, once: to wait for its end.
     pub fn take_predecessor(&mut self) -> Option<Predecessor> {
         self.predecessor.take()

@@ -32,6 +32,18 @@ pub(super) struct Handed {
     index: u16,
     /// What the successor wants it to be.
     options: ListenerOptions,
+    /// Whether callers may send descriptors, by the successor's protocol.
+    pass_rights: AtomicBool,
+    /// Taken over: settings go to the kernel at once.
+    is_ours: AtomicBool,
+}
+
+impl Handed {
+    /// Keeps for later what must not change before the predecessor has stopped; true when it is kept.
+    pub(super) fn keep_pass_rights(&self, pass: bool) -> bool {
+        self.pass_rights.store(pass, Ordering::Release);
+        !self.is_ours.load(Ordering::Acquire)
+    }
 }
 
 impl ListenerOptions {
@@ -113,7 +125,12 @@ impl Listener {
             kind: claim.kind,
             is_local: found.is_local,
             is_shared,
-            handed: Some(Handed { index, options }),
+            handed: Some(Handed {
+                index,
+                options,
+                pass_rights: AtomicBool::new(true),
+                is_ours: AtomicBool::new(false),
+            }),
         })
     }
 
@@ -121,6 +138,7 @@ impl Listener {
     pub(crate) fn to_become(mut self, options: &ListenerOptions) -> Self {
         if let Some(handed) = &mut self.handed {
             handed.options = options.clone();
+            handed.pass_rights = AtomicBool::new(options.pass_rights);
         }
         self
     }
@@ -145,9 +163,10 @@ impl Listener {
         }
         if self.is_local {
             opt::pass_credentials(self.as_fd(), options.pass_credentials)?;
-            // Whether descriptors may come is the protocol's to say, which does so when it begins.
-            let _known = opt::pass_rights(self.as_fd(), options.pass_rights)?;
+            let pass = handed.pass_rights.load(Ordering::Acquire);
+            let _known = opt::pass_rights(self.as_fd(), pass)?;
         }
+        handed.is_ours.store(true, Ordering::Release);
         self.listen_again(options)
     }
 

@@ -119,12 +119,14 @@ impl Listener {
     }
 
     /// Whether callers may send descriptors (`SO_PASSRIGHTS`): connections made from now on inherit it. Answers whether
-    /// this kernel can be told so (Linux 6.16); on TCP there is nothing to tell.
+    /// this kernel can be told so (Linux 6.16); on TCP there is nothing to tell. A predecessor's listener is told when it is
+    /// taken over.
     ///
     /// # Errors
     /// What `setsockopt(2)` reports.
     pub fn set_pass_rights(&self, pass: bool) -> io::Result<bool> {
-        if !self.is_local {
+        let kept = |handed: &handed::Handed| handed.keep_pass_rights(pass);
+        if !self.is_local || self.handed.as_ref().is_some_and(kept) {
             return Ok(false);
         }
         Ok(crate::sys::opt::pass_rights(self.fd.as_fd(), pass)?)

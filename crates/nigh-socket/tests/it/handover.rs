@@ -540,7 +540,7 @@ async fn a_successor_that_leaves_in_order_is_not_followed_by_its_predecessor() {
     };
     let taking = async { begin(&control).await.unwrap().take_over(&[]).await.unwrap() };
     let (mut given, mut successor) = tokio::join!(giving, taking);
-    successor.take_predecessor().unwrap().leave();
+    drop(successor.take_predecessor().unwrap().farewell());
     assert_eq!(given.watch().await.unwrap(), Watched::LeftInOrder);
 }
 

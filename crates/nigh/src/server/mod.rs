@@ -368,7 +368,6 @@ impl Server {
             guard: self.guard,
             counters: front.counters(),
             journal: front.journal(),
-            drain: front.drain(),
             receivers: self.receivers,
         });
         let takes_descriptors = !routes.receivers.is_empty();

@@ -167,7 +167,9 @@ async fn serve(
         listener,
         wire: wire.name(),
     });
-    let calls = Calls::new(routes, peer, extensions, standing).linked(link);
+    let calls = Calls::new(routes, peer, extensions, standing)
+        .linked(link)
+        .under(drain.clone());
     let served = wire
         .serve(
             io,
