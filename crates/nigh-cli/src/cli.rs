@@ -76,6 +76,9 @@ pub enum Command {
     /// Stand between a client and a server, and print what goes by
     #[command(after_help = TAP_HELP)]
     Tap(TapArgs),
+    /// Serve feature flags with flagd's protocols; check, evaluate and compare files of flags
+    #[command(subcommand)]
+    Flagd(nigh_flagd::cli::Command),
     /// List listening Unix sockets
     Ls(LsArgs),
     /// Start a private server, call it in every way, and show what happened
@@ -106,6 +109,9 @@ pub struct ServeArgs {
     /// Demand more of the callers of one method: /package.Service/Method=POLICY.
     #[arg(long, value_name = "METHOD=POLICY", value_parser = guard)]
     pub guard: Vec<Guard>,
+    /// Serve the flags of this file with flagd's protocols, too; `nigh flagd start` can do more.
+    #[arg(long, value_name = "FILE")]
+    pub flags: Option<String>,
     /// Permissions of socket files, in octal.
     #[arg(long, value_name = "OCTAL", value_parser = mode)]
     pub mode: Option<u32>,
@@ -164,6 +170,9 @@ pub struct CallArgs {
     /// The request: JSON, a file, or standard input. Without it, one empty message or an empty stream.
     #[arg(value_name = "JSON|@FILE|-")]
     pub input: Option<String>,
+    /// The wire: nigh's own, HTTP/2, or nigh's where the server speaks it.
+    #[arg(long, value_name = "WIRE", default_value = "auto")]
+    pub wire: WireName,
     /// Where methods are described.
     #[command(flatten)]
     pub origin: OriginArgs,
@@ -185,6 +194,27 @@ pub struct CallArgs {
     /// Show metadata, trailers and timing on standard error.
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+/// A wire's name on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum WireName {
+    /// nigh to a nigh server, HTTP/2 to any other.
+    Auto,
+    /// The nigh wire or nothing.
+    Nigh,
+    /// HTTP/2.
+    Http2,
+}
+
+impl From<WireName> for nigh::Wire {
+    fn from(name: WireName) -> Self {
+        match name {
+            WireName::Auto => Self::Auto,
+            WireName::Nigh => Self::Nigh,
+            WireName::Http2 => Self::Http2,
+        }
+    }
 }
 
 /// Where the descriptions of methods come from.

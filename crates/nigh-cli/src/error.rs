@@ -62,6 +62,9 @@ pub enum Failure {
     /// Two dRPC modules or methods have the same number.
     #[error(transparent)]
     Register(#[from] nigh_drpc::RegisterError),
+    /// The flag daemon, or one of its commands, did not do what was asked.
+    #[error(transparent)]
+    Flagd(#[from] nigh_flagd::cli::Failure),
     /// The demonstration could not be set up.
     #[error(transparent)]
     Demo(#[from] DemoError),
@@ -100,6 +103,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Metadata(_) | Self::Request(_) | Self::NotServed(_) | Self::DrpcUsage(_) => 2,
+            Self::Flagd(failure) => failure.exit_code(),
             Self::Drpc(CallError::Connect(_)) => 3,
             Self::Drpc(CallError::Status { status, .. }) => drpc_exit_code(*status),
             Self::Schema(SchemaError::Reflection(status)) | Self::Status(status) => {
@@ -126,6 +130,7 @@ impl Failure {
             Self::DrpcUsage(error) => error.hint(),
             Self::Drpc(error) => drpc_hint(error).map(Into::into),
             Self::DrpcServe(error) => error.hint().map(Into::into),
+            Self::Flagd(failure) => failure.hint().map(Into::into),
             Self::Bind(error) if matches!(error.fault(), BindFault::InUse) => {
                 Some("stop it, or take the address over from it with --replace".into())
             }
@@ -140,7 +145,11 @@ impl Failure {
 
     /// Whether the reader of our output went away, which is no news to anybody.
     pub fn is_silent(&self) -> bool {
-        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+        match self {
+            Self::Output(error) => error.kind() == io::ErrorKind::BrokenPipe,
+            Self::Flagd(failure) => failure.is_silent(),
+            _ => false,
+        }
     }
 
     /// The message with its causes, on one line.

@@ -63,7 +63,10 @@ fn start_log(when: When) {
 }
 
 fn run(command: Command, when: When) -> Result<(), Failure> {
-    start_log(when);
+    // The flag daemon sets up a log of its own: flagd's form, flagd's level.
+    if !matches!(command, Command::Flagd(_)) {
+        start_log(when);
+    }
     match command {
         Command::Completions { shell } => return commands::manual::completions(shell),
         Command::Man { dir } => return commands::manual::man(dir.as_deref()),
@@ -80,6 +83,7 @@ fn run(command: Command, when: When) -> Result<(), Failure> {
             Command::Who(args) => commands::who::run(args, when).await,
             Command::Drpc(args) => commands::drpc::run(args, when).await,
             Command::Tap(args) => commands::tap::run(args, when).await,
+            Command::Flagd(command) => Ok(nigh_flagd::cli::run(command, false).await?),
             Command::Demo(args) => commands::demo::run(args, when).await,
             Command::Ls(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
         }

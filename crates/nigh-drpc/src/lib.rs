@@ -7,6 +7,9 @@
 //! serves [`Modules`], by itself or beside other protocols of one [`Front`](nigh_socket::Front).
 
 mod client;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod limits;
 mod link;
 pub mod modules;

@@ -33,6 +33,7 @@ mod limits;
 mod listener;
 mod memory;
 mod message;
+pub mod moving;
 mod open;
 mod peer;
 mod policy;

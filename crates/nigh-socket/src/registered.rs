@@ -72,12 +72,27 @@ impl Registered {
     pub(crate) fn poll_read<T>(
         &self,
         cx: &mut Context<'_>,
+        read: impl FnMut(BorrowedFd<'_>) -> Option<T>,
+    ) -> Poll<io::Result<T>> {
+        self.poll_read_to_end(cx, read, |_| false)
+    }
+
+    /// As [`poll_read`](Self::poll_read), where `is_last` knows what was the last there is, so that nobody looks again.
+    pub(crate) fn poll_read_to_end<T>(
+        &self,
+        cx: &mut Context<'_>,
         mut read: impl FnMut(BorrowedFd<'_>) -> Option<T>,
+        is_last: impl FnOnce(&T) -> bool,
     ) -> Poll<io::Result<T>> {
         loop {
             let mut ready = ready!(self.reader.poll_read_ready(cx))?;
             match read(ready.get_inner().as_fd()) {
-                Some(done) => return Poll::Ready(Ok(done)),
+                Some(done) => {
+                    if is_last(&done) {
+                        ready.clear_ready();
+                    }
+                    return Poll::Ready(Ok(done));
+                }
                 None => ready.clear_ready(),
             }
         }

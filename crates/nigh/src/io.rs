@@ -165,6 +165,18 @@ impl Io {
         }
     }
 
+    /// Prepares the socket for frames without descriptors: fewer receives, and room for a large message.
+    pub(crate) fn suit_frames(&mut self) {
+        /// `net.core.wmem_max` of stock kernels; more is not given, and more brings nothing.
+        const SEND_BUFFER_BYTES: usize = 212_992;
+        if let Transport::Plain(Socket::Bare(Stream::Unix(stream))) = &mut self.transport {
+            stream.expect_bytes_only();
+            if let Err(error) = stream.set_send_buffer(SEND_BUFFER_BYTES) {
+                tracing::debug!("the send buffer stays as it is: {error}");
+            }
+        }
+    }
+
     /// Puts bytes back that were read while telling the wires apart.
     pub(crate) fn unread(&mut self, first: Bytes) {
         self.first = first;

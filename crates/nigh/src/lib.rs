@@ -10,23 +10,26 @@
 mod channel;
 mod deadline;
 mod fd;
+mod frame;
 mod http2;
 mod io;
 mod limits;
+mod link;
 mod peer;
 mod server;
 mod tasks;
 mod tls;
 mod wire;
 
-pub use channel::{Channel, ChannelError, ChannelOptions};
+pub use channel::{Channel, ChannelError, ChannelOptions, Wire};
 pub use fd::{
     AttachError, BadInodeUrl, Descriptors, DescriptorsExt, FdIndex, FdLimits, Incapable, InodeUrl,
     Loss, TakeError, UnsentError, reopen,
 };
-pub use limits::{Http1Limits, Http2Limits, Limits};
+pub use limits::{Http1Limits, Http2Limits, Limits, NighLimits};
 pub use nigh_socket::{
-    Address, Counters, Counts, Drained, Existing, Listener, LocalPeer, Peer, Policy,
+    Address, BindError, BindFault, Counters, Counts, Drained, Existing, Listener, LocalPeer, Peer,
+    Policy,
 };
 pub use peer::{Arrival, RequestExt, ResponseExt};
 pub use server::{Server, ServerError};

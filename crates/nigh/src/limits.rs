@@ -16,6 +16,8 @@ pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Limits {
     /// Limits of accepting: connections in total and per uid, refusals, greeting and drain times.
     pub connections: nigh_socket::Limits,
+    /// Limits of each connection that speaks the nigh wire.
+    pub nigh: NighLimits,
     /// Limits of each HTTP/2 connection.
     pub http2: Http2Limits,
     /// Limits of each HTTP/1.1 connection.
@@ -100,6 +102,45 @@ impl Default for Http1Limits {
         Self {
             buffer_bytes_max: 64 * 1024,
             head_time: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Limits of one connection that speaks the nigh wire (docs/wire/nigh.md). Values that the wire cannot say are
+/// cut to the nearest it can (clause 2.3).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct NighLimits {
+    /// Calls in flight on one connection; more wait at the client. Default 256.
+    pub concurrent_calls_max: u32,
+    /// Bytes of one call's metadata, with 32 for each field. Default 16 KiB.
+    pub header_bytes_max: u32,
+    /// Bytes that one call may send ahead of its handler. Default 1 MiB.
+    pub stream_window_bytes: u32,
+    /// Bytes that one connection may send ahead of its handlers. Default 2 MiB.
+    pub connection_window_bytes: u32,
+    /// Bytes of one frame. Default 256 KiB: larger ones delay the other calls of the connection.
+    pub frame_bytes_max: u32,
+    /// Method paths remembered per connection, of up to 512 bytes. Default 1024.
+    pub paths_max: u32,
+    /// How often to ask a silent peer for a sign of life. Default never: the kernel reports the death
+    /// of a local process at once.
+    pub keepalive: Option<Duration>,
+    /// How long to wait for that sign. Default 20 s.
+    pub keepalive_timeout: Duration,
+}
+
+impl Default for NighLimits {
+    fn default() -> Self {
+        Self {
+            concurrent_calls_max: 256,
+            header_bytes_max: 16 * 1024,
+            stream_window_bytes: 1024 * 1024,
+            connection_window_bytes: 2 * 1024 * 1024,
+            frame_bytes_max: 256 * 1024,
+            paths_max: 1024,
+            keepalive: None,
+            keepalive_timeout: Duration::from_secs(20),
         }
     }
 }

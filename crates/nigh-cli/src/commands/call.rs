@@ -30,7 +30,7 @@ pub(crate) async fn run(args: CallArgs, when: When) -> Result<(), Failure> {
 
 async fn call(args: &CallArgs, when: When, show: &mut Show<'_>) -> Result<(), Failure> {
     let metadata = metadata::parse(&args.metadata)?;
-    let channel = connect::channel(&args.connect).await?;
+    let channel = connect::channel(&args.connect, args.wire.into()).await?;
     let Some(target) = &args.target else {
         return list_services(args, channel, when).await;
     };

@@ -4,6 +4,9 @@ use std::io;
 use std::sync::Arc;
 
 use nigh::{Address, Existing, Listener, Policy, Server};
+use nigh_flagd::eval::{Evaluator, Fractional, Integers};
+use nigh_flagd::service::{Flagd, Options};
+use nigh_flagd::source::{Address as FlagSource, Hub, Sources};
 use nigh_socket::{Listen, Protocol, Role, SocketKind};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -33,6 +36,14 @@ pub(crate) async fn run(args: ServeArgs, when: When) -> Result<(), Failure> {
         .health()
         .reflection(FILE_DESCRIPTOR_SET);
     let counters = server.counters();
+    // Its sources are followed for as long as this is held.
+    let flags = match &args.flags {
+        Some(path) => Some(flags(path).await?),
+        None => None,
+    };
+    if let Some((flagd, _)) = &flags {
+        server = flagd.add_to(server);
+    }
     let has_drpc = args
         .addresses
         .iter()
@@ -63,6 +74,9 @@ pub(crate) async fn run(args: ServeArgs, when: When) -> Result<(), Failure> {
             _ = drain => {}
             () = end_of_stdin(), if args.until_eof => {}
         }
+        if let Some((flagd, _)) = &flags {
+            flagd.stop();
+        }
     };
     let ended = tokio::select! {
         ended = server.run(drained) => Some(ended?),
@@ -84,6 +98,20 @@ pub(crate) async fn run(args: ServeArgs, when: When) -> Result<(), Failure> {
 fn drpc(counters: Arc<nigh::Counters>) -> Result<Arc<dyn Protocol>, Failure> {
     let server = nigh_drpc::Server::new(greeting::modules()?);
     Ok(server.into_protocol(counters, None)?)
+}
+
+/// flagd's protocols over the flags of one file.
+async fn flags(path: &str) -> Result<(Flagd, Sources), Failure> {
+    let source = FlagSource::parse(&format!("file:{path}"));
+    let source = source.map_err(nigh_flagd::cli::Failure::from)?;
+    let evaluator = Evaluator::new(Fractional::default(), Integers::default())
+        .map_err(nigh_flagd::cli::Failure::from)?;
+    let sources = [source];
+    let hub = Hub::new(&sources, evaluator);
+    let following = Sources::start(&sources, &hub)
+        .await
+        .map_err(nigh_flagd::cli::Failure::from)?;
+    Ok((Flagd::new(hub, Options::default()), following))
 }
 
 fn limits(args: &ServeArgs) -> nigh::Limits {

@@ -26,6 +26,13 @@ async fn the_demonstration_succeeds_and_tidies_up() {
     let greeted = greeted.unwrap();
     assert_eq!(greeted["result"], "Hello world, 300 times");
     assert_eq!(greeted["caller"], caller);
+    let flipped = rows
+        .iter()
+        .find(|row| row["what"] == "a flag is flipped by renaming its file");
+    assert_eq!(
+        flipped.unwrap()["result"],
+        "hello became welcome, and the listener was told"
+    );
     let refused = rows
         .iter()
         .find(|row| row["what"] == "a method for a group the caller is not in");

@@ -4,6 +4,7 @@ mod command;
 mod demo;
 mod drpc;
 mod engine;
+mod flagd;
 mod ls;
 mod program;
 mod serve;

@@ -110,6 +110,8 @@ async fn a_grpc_call_is_carried_shown_and_made_by_the_tap() {
         proto,
         "-I",
         folder,
+        "--wire",
+        "http2",
     ])
     .await;
     assert_eq!(ran.code, 0, "{}", ran.stderr);

@@ -81,6 +81,12 @@ impl Inbound {
         self.assembler.received()
     }
 
+    /// Bytes of memory held for the incomplete message.
+    #[cfg(fuzzing)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.assembler.capacity()
+    }
+
     /// Whether a packet that was cut off, beginning so, was probably a legacy message.
     pub(crate) fn may_be_legacy(&self, beginning: &[u8]) -> bool {
         self.framing == Some(Framing::Legacy)

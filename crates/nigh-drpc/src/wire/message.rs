@@ -143,7 +143,8 @@ impl CallExtensions {
         };
         match field.number {
             FEATURES => self.features = Features::from_bits(value),
-            DEADLINE => self.deadline = Some(Duration::from_micros(value)),
+            // Zero is what a field that is not there has.
+            DEADLINE => self.deadline = (value > 0).then(|| Duration::from_micros(value)),
             CANCEL => self.cancel = value != 0,
             DESCRIPTORS => self.descriptors = u32::try_from(value).unwrap_or(u32::MAX),
             _ => return false,
@@ -241,7 +242,9 @@ impl ResponseExtensions {
             (DESCRIPTORS, Value::Varint(count)) => {
                 self.descriptors = u32::try_from(count).unwrap_or(u32::MAX);
             }
-            (REASON, Value::Varint(number)) => self.reason = Some(Reason::from_number(number)),
+            (REASON, Value::Varint(number)) => {
+                self.reason = (number > 0).then(|| Reason::from_number(number));
+            }
             (TEXT, Value::Bytes(text, _)) => {
                 self.text = String::from_utf8_lossy(text).into_owned();
             }

@@ -134,6 +134,23 @@ fn header_packet() -> impl Strategy<Value = Vec<u8>> {
         })
 }
 
+/// Found by fuzzing: they were read as a reason and a deadline, and written as nothing or something else.
+#[test]
+fn extension_fields_of_zero_are_not_there() {
+    let reason = Bytes::from_static(&[0xb0, 0x64, 0]);
+    assert_eq!(
+        Response::decode(&reason).unwrap().extensions.reason,
+        None,
+        "field 1606"
+    );
+    let deadline = Bytes::from_static(&[0x90, 0x64, 0]);
+    assert_eq!(
+        Call::decode(&deadline).unwrap().extensions.deadline,
+        None,
+        "field 1602"
+    );
+}
+
 proptest! {
     #[test]
     fn a_call_comes_back_and_stock_protobuf_agrees(call in call()) {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::config::ConfigError;
 use crate::eval::{EvalError, Shadowed};
 use crate::model::LoadError;
-use crate::source::AddressError;
+use crate::source::{AddressError, StartError};
 
 /// A command that did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,9 @@ pub enum Failure {
     /// A source cannot be followed.
     #[error(transparent)]
     Source(#[from] AddressError),
+    /// A source cannot be followed on this machine.
+    #[error(transparent)]
+    Start(#[from] StartError),
     /// There is no source; the text is flagd's.
     #[error("no sync implementation set")]
     NoSource,
@@ -28,11 +31,8 @@ pub enum Failure {
     #[error(transparent)]
     Shadowed(#[from] Shadowed),
     /// An address cannot be listened on.
-    #[error("cannot listen")]
-    Bind(
-        #[source] Box<dyn std::error::Error + Send + Sync>,
-        Option<&'static str>,
-    ),
+    #[error(transparent)]
+    Bind(#[from] nigh::BindError),
     /// The certificate or its key is unusable.
     #[error(transparent)]
     Tls(#[from] nigh::TlsError),
@@ -110,7 +110,10 @@ impl Failure {
                 Some("name a socket with --socket-path PATH, or flagd's ports with --flagd-ports")
             }
             Self::Shadowed(error) => error.hint(),
-            Self::Bind(_, hint) => *hint,
+            Self::Bind(error) if matches!(error.fault(), nigh::BindFault::InUse) => {
+                Some("stop it, or take the socket over from it with --replace")
+            }
+            Self::Bind(error) => error.hint(),
             Self::Serve(error) => error.hint(),
             Self::Load { error, .. } => error.hint(),
             Self::Context(_) => Some(r#"write it like {"targetingKey": "user-1"}"#),

@@ -80,10 +80,7 @@ fn bind_socket(path: &Path, args: &StartArgs) -> Result<Listener, Failure> {
         options = options.group(group);
     }
     let address = nigh::Address::Path(path.to_owned());
-    options.bind(address).map_err(|error| {
-        let hint = error.hint();
-        Failure::Bind(Box::new(error), hint)
-    })
+    Ok(options.bind(address)?)
 }
 
 /// Both IP versions where there are two.
@@ -92,10 +89,7 @@ fn bind_port(port: u16) -> Result<Listener, Failure> {
         let host = host.to_owned();
         Listener::options().bind(nigh::Address::Tcp { host, port })
     };
-    bind("::").or_else(|_| bind("0.0.0.0")).map_err(|error| {
-        let hint = error.hint();
-        Failure::Bind(Box::new(error), hint)
-    })
+    Ok(bind("::").or_else(|_| bind("0.0.0.0"))?)
 }
 
 fn tls(args: &StartArgs) -> Result<Option<ServerTls>, Failure> {

@@ -1,7 +1,6 @@
 //! `start`: reads the sources, opens the listeners, serves until a signal.
 
 use std::io;
-use std::sync::Arc;
 
 use nigh::Server;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,8 +12,7 @@ use super::config::{self, ConfigError};
 use super::{Failure, listen};
 use crate::eval::{Evaluator, Integers};
 use crate::service::{Flagd, KEEP_ALIVE, Options, REQUEST_BYTES_MAX};
-use crate::source::{Counts, Hub, Sources};
-use crate::store::Store;
+use crate::source::{Hub, Sources};
 
 /// Time that running calls get after the first signal, as flagd has it.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
@@ -40,19 +38,12 @@ pub(super) async fn run(args: StartArgs, stands_in: bool) -> Result<(), Failure>
     } else {
         Integers::Truncate
     };
-    let names = settings
-        .sources
-        .iter()
-        .map(|source| source.name().to_owned());
-    let hub = Arc::new(Hub {
-        store: Arc::new(Store::new(names)),
-        evaluator: Arc::new(Evaluator::new(generation.into(), integers)?),
-        counts: Counts::default(),
-    });
+    let hub = Hub::new(
+        &settings.sources,
+        Evaluator::new(generation.into(), integers)?,
+    );
     // The first reading is done before anybody can connect.
-    let sources = Sources::start(&settings.sources, &hub)
-        .await
-        .map_err(Failure::Io)?;
+    let sources = Sources::start(&settings.sources, &hub).await?;
     let flagd = Flagd::new(hub, options(&settings));
     let server = Server::new().limits(limits(args));
     let server = listen::listen(flagd.serve_on(server), args, stands_in)?;

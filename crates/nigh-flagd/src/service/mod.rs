@@ -13,6 +13,10 @@ mod sync;
 
 /// Messages and clients of flagd's protocols, as generated.
 pub mod proto {
+    /// The services' description, for reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] =
+        include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
     /// `flagd.evaluation`.
     pub mod evaluation {
         /// Version 1.
@@ -52,6 +56,13 @@ pub const REQUEST_BYTES_MAX: usize = 1_000_000;
 
 /// Idle time after which an event stream says that it lives, as flagd has it.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// The RPC services, as health and reflection name them.
+pub const SERVICES: [&str; 3] = [
+    "flagd.evaluation.v1.Service",
+    "flagd.evaluation.v2.Service",
+    "flagd.sync.v1.FlagSyncService",
+];
 
 /// Ties callers to a set of flags by what the kernel knows of them.
 #[derive(Debug, Clone)]
@@ -133,12 +144,24 @@ impl Flagd {
         }
     }
 
-    /// Adds every protocol to `server`: health by its name, everything else as its fallback.
+    /// Adds every protocol to `server`, and health.
     #[must_use]
-    pub fn serve_on(&self, mut server: Server) -> Server {
+    pub fn serve_on(&self, server: Server) -> Server {
+        self.add_to(server.health())
+    }
+
+    /// Adds every protocol to `server` as its fallback, which also says whether it is alive and ready. Health under
+    /// the services' names, and their description, are told where `server` tells such things.
+    #[must_use]
+    pub fn add_to(&self, mut server: Server) -> Server {
         let counters = server.counters();
         self.inner.metrics.watch(counters);
-        server.health().fallback(http::service(self))
+        for name in SERVICES {
+            server = server.health_of(name);
+        }
+        server
+            .reflection(proto::FILE_DESCRIPTOR_SET)
+            .fallback(http::service(self))
     }
 
     /// Ends all streams, so that their clients go elsewhere. Call it when the server begins to stop.

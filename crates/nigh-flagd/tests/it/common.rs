@@ -6,8 +6,7 @@ use std::sync::Arc;
 use nigh::{Address, Channel, Drained, Existing, Listener, Server, ServerError};
 use nigh_flagd::eval::{Evaluator, Fractional, Integers};
 use nigh_flagd::service::{Flagd, Options};
-use nigh_flagd::source::{Address as Source, Counts, Hub, Sources};
-use nigh_flagd::store::Store;
+use nigh_flagd::source::{Address as Source, Hub, Sources};
 use nigh_testkit::TempSocket;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -24,12 +23,10 @@ pub(crate) struct Daemon {
 }
 
 pub(crate) async fn hub(sources: &[Source], fractional: Fractional) -> (Arc<Hub>, Sources) {
-    let names = sources.iter().map(|source| source.name().to_owned());
-    let hub = Arc::new(Hub {
-        store: Arc::new(Store::new(names)),
-        evaluator: Arc::new(Evaluator::new(fractional, Integers::Truncate).unwrap()),
-        counts: Counts::default(),
-    });
+    let hub = Hub::new(
+        sources,
+        Evaluator::new(fractional, Integers::Truncate).unwrap(),
+    );
     let following = Sources::start(sources, &hub).await.unwrap();
     (hub, following)
 }
@@ -40,8 +37,16 @@ impl Daemon {
         fractional: Fractional,
         options: Options,
     ) -> Self {
+        Self::start_on(TempSocket::private(), sources, fractional, options).await
+    }
+
+    async fn start_on(
+        socket: TempSocket,
+        sources: &[Source],
+        fractional: Fractional,
+        options: Options,
+    ) -> Self {
         let (hub, following) = hub(sources, fractional).await;
-        let socket = TempSocket::private();
         let listener = Listener::options()
             .existing(Existing::ReplaceStale)
             .bind(socket.address().as_str())
@@ -62,6 +67,14 @@ impl Daemon {
             stop: Some(stop),
             running,
         }
+    }
+
+    /// Stops, and starts again on the same socket.
+    pub(crate) async fn restarted(mut self, sources: &[Source]) -> Self {
+        self.begin_to_stop();
+        let socket = self.socket;
+        self.running.await.unwrap().unwrap();
+        Self::start_on(socket, sources, Fractional::V2, Options::default()).await
     }
 
     pub(crate) async fn of(file: &Path) -> Self {

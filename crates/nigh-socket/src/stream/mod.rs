@@ -1,6 +1,7 @@
 //! Byte streams a connection runs on: a Unix stream of our own, or TCP.
 
 mod descriptors;
+mod file;
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,16 +9,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use rustix::net::{SendFlags, Shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::registered::Registered;
 use crate::sys::msg;
+use crate::sys::receive::receive;
 
 /// A connected stream socket of the `AF_UNIX` family, non-blocking and close-on-exec.
 #[derive(Debug)]
 pub struct UnixStream {
     socket: Registered,
+    bytes_only: bool,
 }
 
 impl UnixStream {
@@ -28,7 +31,14 @@ impl UnixStream {
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         Ok(Self {
             socket: Registered::new(socket)?,
+            bytes_only: false,
         })
+    }
+
+    /// Takes a short read for the end of what is there, which saves a system call per message. A peer that sends
+    /// descriptors all the same may then wait for an answer in vain; it harms nobody else.
+    pub fn expect_bytes_only(&mut self) {
+        self.bytes_only = true;
     }
 
     /// Two connected streams, both owned by this process.
@@ -70,14 +80,16 @@ impl AsyncRead for UnixStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // A short read does not clear readiness: data may be queued behind a message boundary.
-        let received = ready!(self.socket.poll_read(cx, |fd| {
-            let unfilled = buf.initialize_unfilled();
-            attempt(|| rustix::net::recv(fd, &mut *unfilled, RecvFlags::DONTWAIT))
-        }))?;
-        let (length, _) = received?;
-        buf.advance(length);
-        Poll::Ready(Ok(()))
+        let (room, bytes_only) = (buf.remaining(), self.bytes_only);
+        let received = ready!(self.socket.poll_read_to_end(
+            cx,
+            |fd| attempt(|| receive(fd, buf)),
+            |received| {
+                // In general a short read does not mean that nothing is left: data may be queued behind descriptors.
+                bytes_only && matches!(received, Ok(length) if *length < room)
+            }
+        ))?;
+        Poll::Ready(received.map(drop))
     }
 }
 

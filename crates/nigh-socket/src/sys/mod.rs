@@ -12,4 +12,7 @@ pub(crate) mod msg;
 pub(crate) mod nss;
 pub(crate) mod opt;
 pub(crate) mod pidfd;
+pub(crate) mod receive;
 pub(crate) mod register;
+pub(crate) mod signal;
+pub(crate) mod splice;

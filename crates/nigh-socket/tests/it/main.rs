@@ -15,6 +15,7 @@ mod introspect;
 mod kinds;
 mod memory;
 mod messages;
+mod moving;
 mod packets;
 mod servers;
 mod stream_descriptors;

@@ -25,6 +25,7 @@ pub(super) const PURE: &[&str] = &[
     "crates/nigh-socket/src/guard",
     "crates/nigh-socket/src/introspect/message",
     "crates/nigh-socket/src/publish/names",
+    "crates/nigh/src/frame",
     "crates/nigh/src/http2/authority",
     "crates/nigh/src/http2/frames",
     "crates/nigh/src/http2/hpack",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderValue, Request, Response, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -18,10 +18,11 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::ChannelError;
-use super::connection::Connector;
+use super::connection::{Carrier, Connector, Http2};
+use super::nigh::{self, Refused};
 use super::upload::{Upload, Waiting};
 use crate::deadline;
-use crate::fd::{ClientCall, Descriptors};
+use crate::fd::{ClientCall, Descriptors, Incapable};
 
 /// Connections tried for one call. A call is tried again only if it is certain that none of it was
 /// sent: the server had closed the connection in the meantime.
@@ -37,7 +38,7 @@ pub(super) async fn run(
 ) -> Result<Response<Body>, Status> {
     let timeout = deadline::timeout(request.headers())
         .map_err(|bad| Status::invalid_argument(bad.to_string()))?;
-    prepare(&connector, &mut request)?;
+    prepare(&mut request)?;
     let Some(timeout) = timeout else {
         return send(&connector, request, None, None).await;
     };
@@ -53,20 +54,25 @@ pub(super) async fn run(
         .unwrap_or_else(|_| Err(deadline_exceeded()))
 }
 
-fn prepare(connector: &Connector, request: &mut Request<Body>) -> Result<(), Status> {
-    let path = request.uri().path_and_query().cloned();
-    let path = path.ok_or_else(|| Status::invalid_argument("the call has no method path"))?;
-    *request.uri_mut() = Uri::builder()
-        .scheme(connector.scheme.clone())
-        .authority(connector.authority.clone())
-        .path_and_query(path)
-        .build()
-        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+fn prepare(request: &mut Request<Body>) -> Result<(), Status> {
+    if request.uri().path_and_query().is_none() {
+        return Err(Status::invalid_argument("the call has no method path"));
+    }
     request
         .headers_mut()
         .entry(header::USER_AGENT)
         .or_insert(USER_AGENT);
     Ok(())
+}
+
+/// What a call keeps from one attempt to the next.
+#[derive(Default)]
+struct Attempt {
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// Descriptors to send that no connection has taken yet.
+    asked: Option<Descriptors>,
+    /// Once the request's body has been made ready for HTTP/2.
+    waiting: Option<Waiting>,
 }
 
 async fn send(
@@ -75,67 +81,117 @@ async fn send(
     at: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 ) -> Result<Response<Body>, Status> {
-    // Without it the request's open body would keep the call, and its handler, alive after everybody has left.
-    let (head, body) = request.into_parts();
-    let (upload, waiting) = Upload::new(body);
-    request = Request::from_parts(head, Body::new(upload));
-    let mut asked = request.extensions_mut().remove::<Descriptors>();
-    if let (Some(asked), Some(why)) = (&asked, connector.incapability()) {
+    let mut attempt = Attempt {
+        sleep,
+        asked: request.extensions_mut().remove::<Descriptors>(),
+        waiting: None,
+    };
+    if let (Some(asked), Some(why)) = (&attempt.asked, connector.incapability()) {
         asked.refuse(why)?;
     }
-    let mut attempt = 1;
+    let mut tries = 1;
     loop {
-        let mut live = connector
-            .ready(at)
-            .await
-            .map_err(|error| unreachable(&error, at))?;
-        // Says whether the connection still lives, and no more: calls beyond the server's limit of streams wait in the
-        // connection's queue, which holds as many as its callers make.
-        let accepts = std::future::poll_fn(|cx| live.sender.poll_ready(cx)).await;
-        let error = match accepts {
-            Err(error) => error,
-            Ok(()) => {
-                let fds = match &live.link {
-                    Some(link) => {
-                        let call = ClientCall::begin(link, &mut asked, request.headers_mut());
-                        Some(call.await?)
-                    }
-                    None => None,
-                };
-                match sent(&mut live.sender, request, fds.as_ref()).await? {
-                    Ok(mut response) => {
-                        if let Some(fds) = &fds {
-                            response.extensions_mut().insert(fds.handle());
-                        }
-                        response.extensions_mut().insert(live.peer);
-                        return Ok(response.map(|body| {
-                            Body::new(AnswerBody {
-                                answer: Some((body, waiting)),
-                                sleep,
-                                fds,
-                            })
-                        }));
-                    }
-                    Err(mut failed) => match failed.take_message() {
-                        Some(mut unsent) => {
-                            let error = failed.into_error();
-                            if fds.is_some_and(|fds| !fds.retreat(unsent.headers_mut())) {
-                                // What it refers to went down with the old connection.
-                                return Err(lost(connector.address(), error));
-                            }
-                            request = unsent;
-                            error
-                        }
-                        None => return Err(lost(connector.address(), failed.into_error())),
-                    },
-                }
+        let live = match connector.current() {
+            Some(live) => live,
+            None => connector
+                .ready(at)
+                .await
+                .map_err(|error| unreachable(&error, at))?,
+        };
+        let answer = match live.carrier {
+            Carrier::Nigh(handle) => over_nigh(&handle, request, &mut attempt).await,
+            Carrier::Http2(http2) => over_http2(connector, http2, request, &mut attempt).await,
+        };
+        let status = match answer {
+            Ok(mut response) => {
+                response.extensions_mut().insert(live.peer);
+                return Ok(response);
+            }
+            Err(Refused::Failed(status)) => return Err(status),
+            Err(Refused::Unsent(unsent, status)) => {
+                request = *unsent;
+                status
             }
         };
         connector.discard(live.generation).await;
-        if attempt == ATTEMPTS_MAX {
-            return Err(lost(connector.address(), error));
+        if tries == ATTEMPTS_MAX {
+            return Err(status);
         }
-        attempt += 1;
+        tries += 1;
+    }
+}
+
+async fn over_nigh(
+    handle: &nigh::Handle,
+    mut request: Request<Body>,
+    attempt: &mut Attempt,
+) -> Result<Response<Body>, Refused> {
+    if let Some(asked) = &attempt.asked {
+        asked.refuse(Incapable::NighWire)?;
+    }
+    if attempt.waiting.is_some() {
+        request = request.map(|body| Body::new(Upload::elsewhere(body)));
+    }
+    nigh::call(handle, request, &mut attempt.sleep).await
+}
+
+async fn over_http2(
+    connector: &Connector,
+    mut http2: Http2,
+    mut request: Request<Body>,
+    attempt: &mut Attempt,
+) -> Result<Response<Body>, Refused> {
+    *request.uri_mut() = connector.uri(request.uri())?;
+    // Says whether the connection still lives, and no more: calls beyond the server's limit of streams wait in the
+    // connection's queue, which holds as many as its callers make.
+    let accepts = std::future::poll_fn(|cx| http2.sender.poll_ready(cx)).await;
+    if let Err(error) = accepts {
+        let status = lost(connector.address(), error);
+        return Err(Refused::Unsent(Box::new(request), status));
+    }
+    if attempt.waiting.is_none() {
+        // Without it the request's open body would keep the call, and its handler, alive after everybody has left.
+        let (head, body) = request.into_parts();
+        let (upload, waiting) = Upload::new(body);
+        attempt.waiting = Some(waiting);
+        request = Request::from_parts(head, Body::new(upload));
+    }
+    let fds = match &http2.link {
+        Some(link) => {
+            let call = ClientCall::begin(link, &mut attempt.asked, request.headers_mut());
+            Some(call.await?)
+        }
+        None => None,
+    };
+    match sent(&mut http2.sender, request, fds.as_ref()).await? {
+        Ok(mut response) => {
+            if let Some(fds) = &fds {
+                response.extensions_mut().insert(fds.handle());
+            }
+            let waiting = attempt.waiting.take();
+            let sleep = attempt.sleep.take();
+            Ok(response.map(|body| {
+                Body::new(AnswerBody {
+                    answer: Some((body, waiting)),
+                    sleep,
+                    fds,
+                })
+            }))
+        }
+        Err(mut failed) => {
+            let unsent = failed.take_message();
+            let status = lost(connector.address(), failed.into_error());
+            match unsent {
+                Some(mut unsent) => {
+                    if fds.is_some_and(|fds| !fds.retreat(unsent.headers_mut())) {
+                        // What it refers to went down with the old connection.
+                        return Err(Refused::Failed(status));
+                    }
+                    Err(Refused::Unsent(Box::new(unsent), status))
+                }
+                None => Err(Refused::Failed(status)),
+            }
+        }
     }
 }
 
@@ -202,7 +258,7 @@ fn lost(address: &Address, error: hyper::Error) -> Status {
 /// An answer's body, ended by the call's deadline.
 struct AnswerBody {
     /// With what keeps the upload going. Both are gone once the deadline has passed, and so the call.
-    answer: Option<(Incoming, Waiting)>,
+    answer: Option<(Incoming, Option<Waiting>)>,
     sleep: Option<Pin<Box<Sleep>>>,
     fds: Option<ClientCall>,
 }

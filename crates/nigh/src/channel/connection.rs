@@ -2,22 +2,24 @@
 //! calls that wait for it.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use http::uri::{Authority, Scheme};
+use http::Uri;
+use http::uri::{Authority, Parts, Scheme};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nigh_socket::{Address, Peer, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use tonic::Status;
 use tonic::body::Body;
 
 use super::greeting::{Greeted, is_silent_end};
 use super::upload::Uploads;
-use super::{ChannelError, ChannelOptions};
+use super::{ChannelError, ChannelOptions, Wire, nigh};
 use crate::deadline;
 use crate::fd::{FdSocket, Incapable, Link, Side, Tap, Terms};
 use crate::io::{Io, Socket, Transport};
@@ -39,14 +41,36 @@ const CALLS_WITH_DESCRIPTORS_MAX: u32 = 1024;
 /// backlog, and its successor answers.
 const SILENT_ENDS_MAX: u32 = 4;
 
+/// A connection that speaks HTTP/2.
+#[derive(Debug, Clone)]
+pub(super) struct Http2 {
+    pub(super) sender: SendRequest<Body>,
+    /// What sorts the connection's descriptors, if the channel was opened with some.
+    pub(super) link: Option<Arc<Link>>,
+}
+
+/// The wire of a connection.
+#[derive(Debug, Clone)]
+pub(super) enum Carrier {
+    Http2(Http2),
+    Nigh(Arc<nigh::Handle>),
+}
+
+impl Carrier {
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Http2(http2) => http2.sender.is_closed(),
+            Self::Nigh(handle) => handle.is_closed(),
+        }
+    }
+}
+
 /// A connection that was made, and with whom.
 #[derive(Debug, Clone)]
 pub(super) struct Live {
-    pub(super) sender: SendRequest<Body>,
+    pub(super) carrier: Carrier,
     pub(super) peer: Peer,
     pub(super) generation: u64,
-    /// What sorts the connection's descriptors, if the channel was opened with some.
-    pub(super) link: Option<Arc<Link>>,
 }
 
 #[derive(Debug, Default)]
@@ -62,11 +86,13 @@ pub(super) struct Connector {
     address: Address,
     options: ChannelOptions,
     tls: Option<ClientTls>,
-    pub(super) scheme: Scheme,
-    pub(super) authority: Authority,
+    scheme: Scheme,
+    authority: Authority,
     /// Attempts begun so far: tells a caller whether an attempt began after it started waiting.
     attempts: AtomicU64,
     state: Mutex<State>,
+    /// The connection that lives, for calls that need not wait for one.
+    current: std::sync::Mutex<Option<Live>>,
 }
 
 impl Connector {
@@ -95,11 +121,34 @@ impl Connector {
             authority,
             attempts,
             state,
+            current: std::sync::Mutex::default(),
         })
     }
 
     pub(super) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// What HTTP/2 wants beside the path.
+    pub(super) fn uri(&self, uri: &Uri) -> Result<Uri, Status> {
+        let mut parts = Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = uri.path_and_query().cloned();
+        Uri::from_parts(parts).map_err(|error| Status::invalid_argument(error.to_string()))
+    }
+
+    /// The connection, if it lives.
+    pub(super) fn current(&self) -> Option<Live> {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.clone().filter(|live| !live.carrier.is_closed())
+    }
+
+    fn set_current(&self, live: Option<Live>) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let former = std::mem::replace(&mut *current, live);
+        drop(current);
+        drop(former);
     }
 
     /// The connection, made anew if it is broken; within the channel's timeout and `until`.
@@ -112,7 +161,7 @@ impl Connector {
                 .map_err(|_| self.timed_out(self.options.timeout))?,
         };
         if let Some(live) = &state.live
-            && !live.sender.is_closed()
+            && !live.carrier.is_closed()
         {
             return Ok(live.clone());
         }
@@ -123,6 +172,7 @@ impl Connector {
             return Err(ChannelError::Shared(Arc::clone(failure)));
         }
         state.live = None;
+        self.set_current(None);
         let attempt = self.attempts.fetch_add(1, Ordering::AcqRel) + 1;
         let own_limit = deadline::after(self.options.timeout);
         match self
@@ -132,6 +182,7 @@ impl Connector {
             Ok(live) => {
                 state.failure = None;
                 state.live = Some(live.clone());
+                self.set_current(Some(live.clone()));
                 Ok(live)
             }
             // One call's short deadline says nothing to those that have more time.
@@ -164,6 +215,7 @@ impl Connector {
             .is_some_and(|live| live.generation == generation)
         {
             state.live = None;
+            self.set_current(None);
         }
     }
 
@@ -182,12 +234,28 @@ impl Connector {
         }
         let allowed = until.saturating_duration_since(Instant::now());
         let mut tries = 1;
+        let mut tries_nigh = self.tries_nigh();
         loop {
             let waited = until.saturating_duration_since(Instant::now());
             let connect = self.options.connect.clone().timeout(waited);
             let (stream, peer) = nigh_socket::connect(&self.address, &connect).await?;
-            let shaken = tokio::time::timeout_at(until, self.handshake(stream, peer, generation));
-            match shaken.await.map_err(|_| self.timed_out(allowed))? {
+            let shaken = if tries_nigh {
+                self.greet(stream, until).await
+            } else {
+                tokio::time::timeout_at(until, self.handshake(stream))
+                    .await
+                    .map_err(|_| self.timed_out(allowed))?
+                    .map(Some)
+            };
+            match shaken {
+                Ok(Some(carrier)) => {
+                    return Ok(Live {
+                        carrier,
+                        peer,
+                        generation,
+                    });
+                }
+                Ok(None) => tries_nigh = false,
                 Err(ChannelError::Handshake { source, .. })
                     if is_silent_end(&source)
                         && tries < SILENT_ENDS_MAX
@@ -195,32 +263,72 @@ impl Connector {
                 {
                     tries += 1;
                 }
-                outcome => return outcome,
+                Err(error) => return Err(error),
             }
         }
     }
 
-    async fn handshake(
-        &self,
-        stream: Stream,
-        peer: Peer,
-        generation: u64,
-    ) -> Result<Live, ChannelError> {
-        let (socket, link) = self.with_fds(stream);
-        let transport = match &self.tls {
-            Some(tls) => {
-                let host = match &self.address {
-                    Address::Https { host, .. } => host,
-                    _ => "localhost",
-                };
-                let name = tls.name_for(host)?;
-                let secured = tls.connect(name, socket).await;
-                let secured = secured.map_err(|source| self.failed("the TLS handshake", source))?;
-                Transport::ClientTls(Box::new(secured))
-            }
-            None => Transport::Plain(socket),
+    fn tries_nigh(&self) -> bool {
+        let is_plain_unix = !matches!(
+            self.address,
+            // An inherited descriptor is one connection: there would be none left to speak HTTP/2 on.
+            Address::Tcp { .. } | Address::Https { .. } | Address::Fd(_)
+        ) && self.tls.is_none();
+        match self.options.wire {
+            Wire::Nigh => true,
+            Wire::Http2 => false,
+            // Descriptors do not ride on the nigh wire yet.
+            Wire::Auto => is_plain_unix && self.options.descriptors.is_none(),
+        }
+    }
+
+    /// Speaks the nigh wire; `None`: the server does not, and may know HTTP/2.
+    async fn greet(&self, stream: Stream, until: Instant) -> Result<Option<Carrier>, ChannelError> {
+        let keepalive = self.options.keepalive_for(&self.address);
+        let keepalive = keepalive.map(|interval| (interval, self.options.keepalive_timeout));
+        let opening = async {
+            let io = Io::new(self.transport(Socket::Bare(stream)).await?, None);
+            Ok(nigh::open(io, self.address.clone(), keepalive).await)
         };
-        let io = Io::new(transport, None);
+        let must = self.options.wire == Wire::Nigh;
+        let began = Instant::now();
+        let patience = began + self.options.nigh_answer_time;
+        let limit = if must { until } else { until.min(patience) };
+        let why = match tokio::time::timeout_at(limit, opening).await {
+            Ok(Ok(Ok((handle, driver)))) => {
+                tokio::spawn(driver);
+                return Ok(Some(Carrier::Nigh(Arc::new(handle))));
+            }
+            Ok(Err(error)) => return Err(error),
+            Ok(Ok(Err(error))) => io::Error::from(error),
+            Err(_) if must => return Err(self.timed_out(until.duration_since(began))),
+            Err(_) => io::ErrorKind::TimedOut.into(),
+        };
+        if must {
+            return Err(self.failed("the nigh greeting", why));
+        }
+        let address = &self.address;
+        tracing::debug!("{address} does not speak nigh, so HTTP/2: {why}");
+        Ok(None)
+    }
+
+    async fn transport(&self, socket: Socket) -> Result<Transport, ChannelError> {
+        let Some(tls) = &self.tls else {
+            return Ok(Transport::Plain(socket));
+        };
+        let host = match &self.address {
+            Address::Https { host, .. } => host,
+            _ => "localhost",
+        };
+        let name = tls.name_for(host)?;
+        let secured = tls.connect(name, socket).await;
+        let secured = secured.map_err(|source| self.failed("the TLS handshake", source))?;
+        Ok(Transport::ClientTls(Box::new(secured)))
+    }
+
+    async fn handshake(&self, stream: Stream) -> Result<Carrier, ChannelError> {
+        let (socket, link) = self.with_fds(stream);
+        let io = Io::new(self.transport(socket).await?, None);
         let sender = match io.link() {
             Some(link) => self.speak(Tap::new(io, link)).await?,
             None => self.speak(io).await?,
@@ -229,12 +337,7 @@ impl Connector {
             // One round trip, once: from here on it is known what each call may carry.
             let _known = link.met().await;
         }
-        Ok(Live {
-            sender,
-            peer,
-            generation,
-            link,
-        })
+        Ok(Carrier::Http2(Http2 { sender, link }))
     }
 
     /// Makes the connection ready for descriptors, if the channel asks for it and it can carry any.

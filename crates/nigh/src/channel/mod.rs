@@ -3,6 +3,7 @@
 mod call;
 mod connection;
 mod greeting;
+mod nigh;
 mod upload;
 
 use std::future::Future;
@@ -100,6 +101,20 @@ impl ChannelError {
     }
 }
 
+/// Which wire a [`Channel`] speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Wire {
+    /// nigh to a nigh server and HTTP/2 to any other, decided once per connection: to a Unix socket's address nigh is
+    /// tried first, `tcp:`, `https:` and `fd:` mean HTTP/2.
+    #[default]
+    Auto,
+    /// nigh or nothing (docs/wire/nigh.md).
+    Nigh,
+    /// HTTP/2, as every gRPC server speaks.
+    Http2,
+}
+
 /// How a [`Channel`] connects and lives. `ChannelOptions::default()` suits a local server.
 #[derive(Debug, Clone)]
 pub struct ChannelOptions {
@@ -111,6 +126,8 @@ pub struct ChannelOptions {
     /// As set; usually it depends on the address.
     keepalive: Option<Option<Duration>>,
     keepalive_timeout: Duration,
+    wire: Wire,
+    nigh_answer_time: Duration,
 }
 
 impl Default for ChannelOptions {
@@ -123,6 +140,8 @@ impl Default for ChannelOptions {
             descriptors: None,
             keepalive: None,
             keepalive_timeout: KEEPALIVE_TIMEOUT,
+            wire: Wire::Auto,
+            nigh_answer_time: Duration::from_millis(200),
         }
     }
 }
@@ -185,6 +204,20 @@ impl ChannelOptions {
     #[must_use]
     pub fn keepalive_timeout(mut self, timeout: Duration) -> Self {
         self.keepalive_timeout = timeout;
+        self
+    }
+
+    /// Which wire to speak. Default [`Wire::Auto`].
+    #[must_use]
+    pub fn wire(mut self, wire: Wire) -> Self {
+        self.wire = wire;
+        self
+    }
+
+    /// How long a server may take to answer nigh's greeting before [`Wire::Auto`] means HTTP/2. Default 200 ms.
+    #[must_use]
+    pub fn nigh_answer_time(mut self, time: Duration) -> Self {
+        self.nigh_answer_time = time;
         self
     }
 

@@ -134,6 +134,7 @@ pub struct Server {
     fallback: Option<Handler>,
     guard: Guard<String>,
     health: Option<Health>,
+    health_names: Vec<&'static str>,
     descriptors: Vec<&'static [u8]>,
     doors: Vec<Door>,
     counters: Option<Arc<Counters>>,
@@ -266,6 +267,14 @@ impl Server {
         server
     }
 
+    /// Tells the health of `name` as it does of the services given to [`service`](Self::service): of what the
+    /// [`fallback`](Self::fallback) serves, whose names are not known. Does nothing without [`health`](Self::health).
+    #[must_use]
+    pub fn health_of(mut self, name: &'static str) -> Self {
+        self.health_names.push(name);
+        self
+    }
+
     /// Serves reflection (v1 and v1alpha) of an encoded `FileDescriptorSet`. May be called repeatedly.
     #[must_use]
     pub fn reflection(mut self, descriptors: &'static [u8]) -> Self {
@@ -346,7 +355,8 @@ impl Server {
         self.check()?;
         let mut health = self.health.take();
         if let Some(health) = &mut health {
-            health.open(self.services.keys().copied()).await;
+            let names = self.services.keys().chain(&self.health_names);
+            health.open(names.copied()).await;
         }
         let shutdown = async move {
             shutdown.await;

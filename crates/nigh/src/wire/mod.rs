@@ -4,6 +4,7 @@
 
 mod http1;
 mod http2;
+mod nigh;
 #[cfg(test)]
 mod toy;
 
@@ -17,6 +18,7 @@ use bytes::BytesMut;
 use nigh_socket::Drain;
 use tokio::io::AsyncReadExt as _;
 
+use crate::frame::Violation;
 use crate::io::Io;
 use crate::limits::Limits;
 use crate::server::Calls;
@@ -68,6 +70,10 @@ pub(crate) enum WireError {
     Io(#[from] io::Error),
     #[error("http: {0}")]
     Http(#[from] hyper::Error),
+    #[error("nigh: {0}")]
+    Nigh(#[from] Violation),
+    #[error("no sign of life")]
+    Dead,
     #[error("no wire known here begins like that")]
     Unrecognised,
     #[error("said nothing recognisable for {} ms", .0.as_millis())]
@@ -86,7 +92,11 @@ pub(crate) trait Wire: Send + Sync {
 
 /// The wires of every server, in the order in which they are asked.
 pub(crate) fn all() -> Vec<Arc<dyn Wire>> {
-    vec![Arc::new(http2::Http2), Arc::new(http1::Http1)]
+    vec![
+        Arc::new(nigh::Nigh),
+        Arc::new(http2::Http2),
+        Arc::new(http1::Http1),
+    ]
 }
 
 /// Reads until one wire claims the stream; what was read is put back. `None`: the peer left first.

@@ -15,7 +15,7 @@ use crate::common::{Served, payload};
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a generated client can stand on.
-trait Ground:
+pub(crate) trait Ground:
     GrpcService<
         Body,
         Error: Into<Fault>,
@@ -30,7 +30,7 @@ impl Ground for nigh::Channel {}
 impl Ground for tonic::transport::Channel {}
 
 /// What every client must see, whichever channel is under it.
-async fn every_kind<T: Ground>(mut client: TestClient<T>) {
+pub(crate) async fn every_kind<T: Ground>(mut client: TestClient<T>) {
     metadata(&mut client).await;
     streams(&mut client).await;
     sizes_and_failures(&mut client).await;

@@ -121,7 +121,10 @@ async fn a_client_ends_an_answer_that_always_has_more() {
     let socket = TempSocket::private();
     let listener = tokio::net::UnixListener::bind(socket.path()).unwrap();
     let serving = tokio::spawn(endless_server(listener));
-    let channel = Channel::connect(socket.address().as_str()).await.unwrap();
+    // It accepts once, so nothing else may be tried first.
+    let options = Channel::options().wire(nigh::Wire::Http2);
+    let address = socket.address();
+    let channel = options.connect(address.as_str()).await.unwrap();
     let mut request = tonic::Request::new(DownloadRequest::default());
     request.set_timeout(Duration::from_millis(50));
     let mut answer = TestClient::new(channel)

@@ -21,4 +21,6 @@ mod panics;
 mod reconnect;
 mod refusal;
 mod start;
+mod suite;
 mod tls;
+mod wires;

@@ -12,7 +12,7 @@ use tonic::body::Body;
 
 use crate::common::{Served, payload};
 
-struct PanickingBody;
+pub(crate) struct PanickingBody;
 
 impl http_body::Body for PanickingBody {
     type Data = Bytes;
@@ -26,7 +26,9 @@ impl http_body::Body for PanickingBody {
     }
 }
 
-async fn panic_at(request: Request<Body>) -> Result<Response<PanickingBody>, Infallible> {
+pub(crate) async fn panic_at(
+    request: Request<Body>,
+) -> Result<Response<PanickingBody>, Infallible> {
     assert!(
         request.uri().path().ends_with("InBody"),
         "a secret in the handler's panic"

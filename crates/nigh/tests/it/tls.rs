@@ -7,13 +7,13 @@ use tonic::Code;
 
 use crate::common::{Served, bind, payload};
 
-struct Authority {
+pub(crate) struct Authority {
     certificate: rcgen::Certificate,
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = rcgen::KeyPair::generate().unwrap();
@@ -24,11 +24,11 @@ impl Authority {
         }
     }
 
-    fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.certificate.pem()
     }
 
-    fn sign(&self, name: &str) -> (String, String) {
+    pub(crate) fn sign(&self, name: &str) -> (String, String) {
         let key = rcgen::KeyPair::generate().unwrap();
         let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
         (
@@ -64,7 +64,7 @@ async fn kind_seen(channel: Channel) -> String {
     response.headers()["x-kind"].to_str().unwrap().to_owned()
 }
 
-fn tcp() -> (Listener, String) {
+pub(crate) fn tcp() -> (Listener, String) {
     let listener = Listener::options().bind("tcp:127.0.0.1:0").unwrap();
     let address = listener.address().to_string();
     (listener, address)

@@ -37,6 +37,9 @@ pub enum DemoError {
     /// The server cannot be started.
     #[error("demo: cannot start the server")]
     Start(#[source] io::Error),
+    /// The file with the flag cannot be replaced.
+    #[error("demo: cannot replace the file of flags")]
+    Flip(#[source] io::Error),
     /// The server ended, or said something else than its address.
     #[error("demo: the server did not become ready")]
     NotReady,
@@ -72,7 +75,7 @@ struct Done {
 }
 
 /// The table, from top to bottom.
-const ROWS: [(&str, Act); 10] = [
+const ROWS: [(&str, Act); 11] = [
     ("a stock gRPC client asks who it is", |stage| {
         Box::pin(rows::stock_who(stage))
     }),
@@ -96,6 +99,9 @@ const ROWS: [(&str, Act); 10] = [
     }),
     ("dRPC on the same server: the greeting", |stage| {
         Box::pin(rows::greeting(stage))
+    }),
+    ("a flag is flipped by renaming its file", |stage| {
+        Box::pin(rows::flag(stage))
     }),
     ("a call over its deadline", |stage| {
         Box::pin(rows::deadline(stage))

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use nigh_drpc::modules::test;
 use nigh_drpc::{CallError, Client, ClientOptions};
+use nigh_flagd::service::proto::evaluation::v2::service_client::ServiceClient as FlagClient;
+use nigh_flagd::service::proto::evaluation::v2::{EventStreamRequest, ResolveStringRequest};
 use prost::Message as _;
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Request, Status};
 
-use super::Done;
-use super::stage::{GUARDED, Stage};
+use super::stage::{FLAG, GUARDED, Stage};
+use super::{DemoError, Done};
 use crate::call::Caller;
 use crate::call::status::code_name;
 use crate::diag::pb::diag_client::DiagClient;
@@ -178,6 +180,39 @@ pub(super) async fn greeting(stage: &Stage) -> Result<Done, Failure> {
         caller: text(who)?.greeting,
         result: format!("{}, {UNARY_CALLS} times", text(answer)?.greeting),
         time: times[times.len() / 2],
+    })
+}
+
+/// flagd's protocols on the same socket: the file with the flag is replaced, and the daemon tells who listens.
+pub(super) async fn flag(stage: &Stage) -> Result<Done, Failure> {
+    let mut client = FlagClient::new(stage.channel.clone());
+    let request = ResolveStringRequest {
+        flag_key: FLAG.to_owned(),
+        context: None,
+    };
+    let before = client.resolve_string(request.clone()).await?.into_inner();
+    let mut events = client.event_stream(EventStreamRequest {}).await?;
+    let events = events.get_mut();
+    let first = events.message().await?;
+    if first.is_none_or(|event| event.r#type != "provider_ready") {
+        return Err(Status::internal("the stream of events did not begin").into());
+    }
+    let start = Instant::now();
+    stage.flip().map_err(DemoError::Flip)?;
+    let event = events.message().await?.map(|event| event.r#type);
+    let time = start.elapsed();
+    let after = client.resolve_string(request).await?.into_inner();
+    if event.as_deref() != Some("configuration_change") {
+        return Err(Status::internal("another event than the change came").into());
+    }
+    let values = [before.value, after.value].map(Option::unwrap_or_default);
+    Ok(Done {
+        caller: summary(stage.nigh.clone()).await?,
+        result: format!(
+            "{} became {}, and the listener was told",
+            values[0], values[1]
+        ),
+        time,
     })
 }
 

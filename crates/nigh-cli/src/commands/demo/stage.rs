@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nigh::{Address, LocalPeer};
 use nigh_socket::group_name;
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tonic::transport::Endpoint;
@@ -20,6 +21,9 @@ use crate::error::Failure;
 
 /// The method that only a group may call of which the caller is not a member.
 pub(super) const GUARDED: &str = "Sleep";
+
+/// The flag that the server has.
+pub(super) const FLAG: &str = "greeting";
 
 /// Highest group id that is tried for one with a name.
 const NAMED_GIDS_MAX: u32 = 1000;
@@ -51,7 +55,9 @@ impl Stage {
         let packets = folder.0.join("d");
         let address = Address::Path(socket.clone());
         let (gid, group) = strange_group();
-        let server = start(&address, &packets, gid).await?;
+        let flags = folder.0.join("flags.json");
+        fs::write(&flags, flags_with("hello")).map_err(DemoError::Flip)?;
+        let server = start(&address, &packets, &flags, gid).await?;
         let uri = format!("unix:{}", socket.display());
         let endpoint = Endpoint::from_shared(uri).map_err(DemoError::Stock)?;
         let stock = endpoint.connect().await.map_err(DemoError::Stock)?;
@@ -88,6 +94,13 @@ impl Stage {
         self.server.id().unwrap_or(0)
     }
 
+    /// Puts the other value of [`FLAG`] in place, whole.
+    pub(super) fn flip(&self) -> io::Result<()> {
+        let new = self.folder.0.join("flags.new");
+        fs::write(&new, flags_with("welcome"))?;
+        fs::rename(new, self.folder.0.join("flags.json"))
+    }
+
     /// Whether the server left a socket.
     pub(super) fn socket_is_there(&self) -> bool {
         let is_there = |name| fs::symlink_metadata(self.folder.0.join(name)).is_ok();
@@ -102,7 +115,12 @@ impl Stage {
 }
 
 /// Runs this same program as a server, and returns once it listens.
-async fn start(address: &Address, packets: &Path, gid: u32) -> Result<Child, DemoError> {
+async fn start(
+    address: &Address,
+    packets: &Path,
+    flags: &Path,
+    gid: u32,
+) -> Result<Child, DemoError> {
     let program = std::env::current_exe().map_err(DemoError::Start)?;
     let mut server = Command::new(program)
         .args([
@@ -114,6 +132,8 @@ async fn start(address: &Address, packets: &Path, gid: u32) -> Result<Child, Dem
             "--guard",
         ])
         .arg(format!("/nigh.diag.v1.Diag/{GUARDED}=group:{gid}"))
+        .arg("--flags")
+        .arg(flags)
         // The refusal to come is no surprise; what is one should be seen.
         .env(LOG_VARIABLE, "error")
         .stdin(Stdio::piped())
@@ -131,6 +151,12 @@ async fn start(address: &Address, packets: &Path, gid: u32) -> Result<Child, Dem
         }
     }
     Ok(server)
+}
+
+/// A file of flags in which [`FLAG`] has this value.
+fn flags_with(value: &str) -> String {
+    let flag = json!({"state": "ENABLED", "variants": {"now": value}, "defaultVariant": "now"});
+    json!({"flags": {FLAG: flag}}).to_string()
 }
 
 /// A group that this process is not in, with a name if there is one: its id and what to call it.

@@ -1,0 +1,156 @@
+//! nigh beside its peers: every variant in every round, client and server in two processes; medians and spread.
+//!
+//! Usage: `cargo run --release -p bench -- [--rounds N] [--time MS] [--json FILE] [same|split|unpinned ..]`.
+
+mod client;
+mod measure;
+mod place;
+mod report;
+mod server;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use measure::{Plan, Round};
+use place::Place;
+
+/// What a run failed at; there is nobody to handle it.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// What is compared. The first is what the others are divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Variant {
+    Raw,
+    Tokio,
+    Tonic,
+    NighHttp2,
+    Nigh,
+}
+
+const VARIANTS: [Variant; 5] = [
+    Variant::Raw,
+    Variant::Tokio,
+    Variant::Tonic,
+    Variant::NighHttp2,
+    Variant::Nigh,
+];
+
+impl Variant {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw blocking ping-pong",
+            Self::Tokio => "tokio echo",
+            Self::Tonic => "tonic over HTTP/2, tuned",
+            Self::NighHttp2 => "nigh over HTTP/2",
+            Self::Nigh => "nigh wire",
+        }
+    }
+
+    fn key(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Tokio => "tokio",
+            Self::Tonic => "tonic",
+            Self::NighHttp2 => "nigh-http2",
+            Self::Nigh => "nigh",
+        }
+    }
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Scenario {
+    /// One caller, 64 bytes each way.
+    Unary,
+    /// 64 callers on one connection.
+    Outstanding,
+    /// 16 connections with 8 callers each.
+    Connections,
+    /// One caller, 1 MiB up and nothing back.
+    Large,
+}
+
+const SCENARIOS: [Scenario; 4] = [
+    Scenario::Unary,
+    Scenario::Outstanding,
+    Scenario::Connections,
+    Scenario::Large,
+];
+
+impl Scenario {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unary => "unary 64 B, one caller",
+            Self::Outstanding => "64 outstanding, one connection",
+            Self::Connections => "16 connections x 8 callers",
+            Self::Large => "unary 1 MiB up, one caller",
+        }
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Self::Large => 1024 * 1024,
+            _ => 64,
+        }
+    }
+
+    /// Connections, and callers on each.
+    fn callers(self) -> (usize, usize) {
+        match self {
+            Self::Unary | Self::Large => (1, 1),
+            Self::Outstanding => (1, 64),
+            Self::Connections => (16, 8),
+        }
+    }
+
+    /// The plain loops answer one message at a time.
+    fn suits(self, variant: Variant) -> bool {
+        let is_plain = matches!(variant, Variant::Raw | Variant::Tokio);
+        !is_plain || self.callers() == (1, 1)
+    }
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    let mut words = std::env::args().skip(1);
+    let mut plan = Plan {
+        rounds: 7,
+        time: Duration::from_millis(80),
+    };
+    let mut places = Vec::new();
+    let mut json = None;
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or(format!("{word}: a value is missing"));
+        match word.as_str() {
+            "serve" => return server::serve(&value()?, &value()?, &value()?),
+            "--rounds" => plan.rounds = value()?.parse()?,
+            "--time" => plan.time = Duration::from_millis(value()?.parse()?),
+            "--json" => json = Some(value()?),
+            place => places.push(Place::named(place)?),
+        }
+    }
+    if places.is_empty() {
+        places = vec![Place::Same, Place::Unpinned];
+    }
+    if place::keeps_memory()? {
+        return Ok(());
+    }
+    let mut all: Vec<Round> = Vec::new();
+    for place in places {
+        all.extend(measure::rounds(&plan, place)?);
+    }
+    report::table(&all);
+    if let Some(file) = json {
+        std::fs::write(file, serde_json::to_string_pretty(&report::json(&all))?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,393 @@
+//! One call over the nigh wire, from the request to the head of its answer.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::{Body as HttpBody, Frame};
+use tokio::time::Sleep;
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use super::driver::Turn;
+use super::state::{self, Client, Reading};
+use super::{Conn, Handle};
+use crate::frame::{END, Kind, fields, head};
+use crate::link::{End, Ending, Gathered, Later, Received, Sender, State, Whole, gather};
+
+/// Why there is no answer.
+pub(in crate::channel) enum Refused {
+    /// Nothing of the call was sent: it may be made again, elsewhere.
+    Unsent(Box<Request<Body>>, Status),
+    Failed(Status),
+}
+
+impl From<Status> for Refused {
+    fn from(status: Status) -> Self {
+        Self::Failed(status)
+    }
+}
+
+/// Makes a call. `sleep` ends its answer's body, too.
+pub(in crate::channel) async fn call(
+    handle: &Handle,
+    request: Request<Body>,
+    sleep: &mut Option<Pin<Box<Sleep>>>,
+) -> Result<Response<Body>, Refused> {
+    let conn = &handle.conn;
+    let (parts, mut body) = request.into_parts();
+    let first = std::future::poll_fn(|cx| Poll::Ready(gather(&mut body, cx)));
+    let mut gathered = first.await;
+    if let Some(Ending::Failed(status)) = gathered.end {
+        return Err(Refused::Failed(status));
+    }
+    let accepted = conn.link.theirs.accepted();
+    if fields::size(&parts.headers) > accepted.header_bytes_max {
+        let text = "the call's metadata are larger than the server takes";
+        return Err(Status::resource_exhausted(text).into());
+    }
+    let unsent = Unsent::keep(&gathered);
+    let Ok(permit) = conn.permits.acquire().await else {
+        let status = conn.closed();
+        return Err(unsent.back(parts, Some(rest_of(gathered, body)), status));
+    };
+    permit.forget();
+    let Some(opened) = Opened::new(conn, &parts, &mut gathered) else {
+        let status = conn.closed();
+        return Err(unsent.back(parts, Some(rest_of(gathered, body)), status));
+    };
+    if gathered.data.is_some() || gathered.end.is_some() || !unsent.is_whole {
+        let sender = Sender::new(Arc::clone(&conn.link), opened.stream, false);
+        // It ends with the call, whose end it sees.
+        tokio::spawn(async move {
+            let _ = sender.pump(gathered, body).await;
+        });
+    }
+    let answer = std::future::poll_fn(|cx| opened.poll(cx)).await;
+    let stream = opened.disarm();
+    match answer {
+        Ok(answer) => Ok(conn.response(stream, answer, sleep)),
+        Err(failure) if failure.is_unsent && unsent.is_whole => {
+            Err(unsent.back(parts, None, failure.status))
+        }
+        Err(failure) => Err(Refused::Failed(failure.status)),
+    }
+}
+
+/// What is needed to make a call again of which nothing was sent.
+struct Unsent {
+    pieces: [Option<Bytes>; 2],
+    is_whole: bool,
+}
+
+impl Unsent {
+    fn keep(gathered: &Gathered) -> Self {
+        Self {
+            pieces: [gathered.data.clone(), gathered.next.clone()],
+            is_whole: matches!(gathered.end, Some(Ending::Done)),
+        }
+    }
+
+    fn back(self, parts: Parts, rest: Option<Body>, status: Status) -> Refused {
+        let body = rest.unwrap_or_else(|| {
+            let [first, second] = self.pieces;
+            Body::new(Whole::new(first, second.into_iter().collect(), End::Done))
+        });
+        Refused::Unsent(Box::new(Request::from_parts(parts, body)), status)
+    }
+}
+
+/// A request's body of which the beginning was read already.
+fn rest_of(gathered: Gathered, body: Body) -> Body {
+    if matches!(gathered.end, Some(Ending::Done)) {
+        let next = gathered.next.into_iter().collect();
+        return Body::new(Whole::new(gathered.data, next, End::Done));
+    }
+    let begun = [gathered.data, gathered.next];
+    Body::new(Begun { begun, body })
+}
+
+struct Begun {
+    begun: [Option<Bytes>; 2],
+    body: Body,
+}
+
+impl HttpBody for Begun {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let begun = self.begun.iter_mut().find_map(Option::take);
+        match begun {
+            Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            None => Pin::new(&mut self.body).poll_frame(cx),
+        }
+    }
+}
+
+/// The head of an answer, and all of its body if it has come.
+struct Answer {
+    status: StatusCode,
+    fields: HeaderMap,
+    whole: Option<Whole>,
+}
+
+struct Failure {
+    status: Status,
+    is_unsent: bool,
+}
+
+/// A call that was sent and whose answer has not begun. Dropping it cancels it.
+struct Opened<'a> {
+    conn: &'a Conn,
+    stream: u32,
+    is_armed: bool,
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        if !self.is_armed {
+            return;
+        }
+        let stream = self.stream;
+        self.conn.link.change(|state, later| {
+            let Some(slot) = state.slot(stream) else {
+                return;
+            };
+            let needs_telling = !slot.is_ended;
+            if needs_telling {
+                let code = u32::try_from(Code::Cancelled as i32).unwrap_or(1);
+                state.out.reason(Kind::Cancel, stream, code, "");
+            }
+            state.close(stream, later);
+            state.own.drive();
+            later.wake(state.nudge());
+        });
+    }
+}
+
+impl<'a> Opened<'a> {
+    /// Queues the request; `None`: the connection takes no calls any more.
+    fn new(conn: &'a Conn, parts: &Parts, gathered: &mut Gathered) -> Option<Self> {
+        conn.link.change(|state, later| {
+            if state.own.is_leaving || state.over().is_some() {
+                return None;
+            }
+            let stream = state::next_stream(state);
+            let begins_at = state.out.appended();
+            let slot = state.open(stream, u32::MAX).ok()?;
+            slot.begins_at = begins_at;
+            let is_done = matches!(gathered.end, Some(Ending::Done));
+            let is_empty = is_done && gathered.data.is_none();
+            let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+            let flags = head::request_flags(&parts.method, &parts.headers);
+            let end = if is_empty { END } else { 0 };
+            let State { out, own, .. } = state;
+            out.frame(Kind::Headers, flags | end, stream, |out| {
+                let request = (&parts.method, path, &parts.headers);
+                head::encode_request(request, flags, &mut own.paths, out);
+            });
+            if is_empty {
+                gathered.end = None;
+            } else {
+                let sender = Sender::new(Arc::clone(&conn.link), stream, false);
+                // The slot was just opened.
+                let _ = sender.queue(gathered, state, later);
+            }
+            let is_sent = is_done && gathered.end.is_none();
+            let is_solo = state::begin(state, stream, is_sent);
+            if !is_solo {
+                later.wake(state.nudge());
+            } else if !state.own.is_ticking {
+                later.wake(state.wake_driver());
+            }
+            Some(Self {
+                conn,
+                stream,
+                is_armed: true,
+            })
+        })
+    }
+
+    fn disarm(mut self) -> u32 {
+        self.is_armed = false;
+        self.stream
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<Answer, Failure>> {
+        let Self { conn, stream, .. } = *self;
+        loop {
+            let mut later = Later::default();
+            let mut state = conn.link.lock();
+            let taken = take(&mut state, stream, &mut later);
+            let line = match &taken {
+                Some(_) => None,
+                None => lend(&mut state, stream, cx),
+            };
+            drop(state);
+            later.run();
+            if let Some(taken) = taken {
+                return Poll::Ready(taken);
+            }
+            let Some(mut line) = line else {
+                return Poll::Pending;
+            };
+            let turn = conn.turn(&mut line, Some(stream), cx);
+            if let Turn::Ended(status) = &turn {
+                conn.end(status, Some(&line));
+            }
+            let mut state = conn.link.lock();
+            // Of an ended connection nobody needs it.
+            state.own.line = state.over().is_none().then_some(line);
+            let waker = match state.own.reading {
+                Reading::Solo(_) => None,
+                _ => state.nudge(),
+            };
+            if matches!(turn, Turn::Waiting)
+                && let Some(slot) = state.slot(stream)
+            {
+                slot.reader = Some(cx.waker().clone());
+            }
+            drop(state);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+            if matches!(turn, Turn::Waiting) {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+/// The line, if this call is to read itself; else the call waits to be woken.
+fn lend(
+    state: &mut State<Client>,
+    stream: u32,
+    cx: &Context<'_>,
+) -> Option<Box<crate::link::line::Line<crate::io::Io>>> {
+    let is_solo = state.own.reading == Reading::Solo(stream);
+    let line = if is_solo { state.own.line.take() } else { None };
+    let slot = state.slot(stream)?;
+    // Whoever reads its own answer need not be woken for it.
+    slot.reader = line.is_none().then(|| cx.waker().clone());
+    line
+}
+
+/// The answer, if its head has come or the call has failed.
+fn take(
+    state: &mut State<Client>,
+    stream: u32,
+    later: &mut Later,
+) -> Option<Result<Answer, Failure>> {
+    let Some(slot) = state.slot(stream) else {
+        let status = Status::cancelled("the call is over");
+        let is_unsent = false;
+        return Some(Err(Failure { status, is_unsent }));
+    };
+    if let Some((status, fields)) = slot.head.take() {
+        let whole = if slot.is_ended {
+            state.take_whole(stream, later)
+        } else {
+            None
+        };
+        if whole.is_some() {
+            solo_is_over(state, stream);
+        } else {
+            // The rest comes as it is read, by the driver.
+            state.own.drive();
+            later.wake(state.nudge());
+        }
+        return Some(Ok(Answer {
+            status,
+            fields,
+            whole,
+        }));
+    }
+    let is_unsent = slot.is_unsent;
+    let status = match slot.end.take()? {
+        End::Failed(status) => status,
+        End::Done | End::Trailers(_) => Status::internal("an answer without a head"),
+    };
+    state.close(stream, later);
+    solo_is_over(state, stream);
+    Some(Err(Failure { status, is_unsent }))
+}
+
+fn solo_is_over(state: &mut State<Client>, stream: u32) {
+    if state.own.reading == Reading::Solo(stream) {
+        state.own.reading = Reading::Nobody;
+    }
+}
+
+impl Conn {
+    fn closed(&self) -> Status {
+        let over = self.link.lock().over().cloned();
+        over.unwrap_or_else(|| Status::unavailable("the server is stopping; try again"))
+    }
+
+    fn response(
+        &self,
+        stream: u32,
+        answer: Answer,
+        sleep: &mut Option<Pin<Box<Sleep>>>,
+    ) -> Response<Body> {
+        let body = match answer.whole {
+            Some(whole) => Body::new(whole),
+            None => {
+                let body = Received::new(Arc::clone(&self.link), stream, true);
+                match sleep.take() {
+                    None => Body::new(body),
+                    Some(sleep) => Body::new(Timed {
+                        body: Some(body),
+                        sleep,
+                    }),
+                }
+            }
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = answer.status;
+        *response.version_mut() = http::Version::HTTP_2;
+        *response.headers_mut() = answer.fields;
+        response
+    }
+}
+
+/// An answer's body, ended by the call's deadline.
+struct Timed {
+    body: Option<Received<Client>>,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl HttpBody for Timed {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let Some(body) = &mut this.body else {
+            return Poll::Ready(None);
+        };
+        // Asked first: an answer that always has more to say would never let the timer's turn come.
+        if this.sleep.as_mut().poll(cx).is_pending() {
+            return Pin::new(body).poll_frame(cx);
+        }
+        // Dropping the rest cancels the call.
+        this.body = None;
+        let text = "the call's deadline has passed";
+        Poll::Ready(Some(Err(Status::deadline_exceeded(text))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+}

@@ -1,0 +1,141 @@
+//! The nigh wire, the client's side (docs/wire/nigh.md): one connection, shared by all calls of a channel.
+//!
+//! Who reads and writes is whoever holds the [`Line`](crate::link::line::Line): the connection's own task, the driver, or
+//! a call that is the only one and whose whole request is known. Such a call writes and reads itself, while it is
+//! polled; it gives the line back each time it waits, so a call that nobody polls holds nothing.
+
+mod call;
+mod driver;
+mod frames;
+mod state;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use nigh_socket::Address;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Semaphore;
+
+pub(super) use call::{Refused, call};
+use state::Client;
+
+use crate::frame::Violation;
+use crate::frame::greeting::{Greeting, VERSION};
+use crate::io::Io;
+use crate::link::Link;
+use crate::link::keepalive::Keepalive;
+use crate::link::line::Line;
+
+/// What the channel takes: large enough that a local transfer never waits for credit.
+const OURS: Greeting = Greeting {
+    version: VERSION,
+    features: 0,
+    frame_bytes_max: 256 * 1024,
+    header_bytes_max: 64 * 1024,
+    stream_window: 4 * 1024 * 1024,
+    connection_window: 8 * 1024 * 1024,
+    streams_max: 0,
+    paths_max: 0,
+};
+
+/// Why a server is not spoken to over the nigh wire.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GreetingError {
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Violation(#[from] Violation),
+    #[error("the server closed the connection")]
+    Closed,
+}
+
+impl From<GreetingError> for std::io::Error {
+    fn from(error: GreetingError) -> Self {
+        match error {
+            GreetingError::Io(error) => error,
+            other => Self::other(other),
+        }
+    }
+}
+
+/// A connection's calls and its line.
+#[derive(Debug)]
+pub(super) struct Conn {
+    link: Arc<Link<Client>>,
+    /// Places for calls, as many as the server takes at once; closed once no call may begin here.
+    permits: Arc<Semaphore>,
+    address: Address,
+}
+
+/// Keeps the connection; without handles it ends after its last call.
+#[derive(Debug)]
+pub(super) struct Handle {
+    pub(super) conn: Arc<Conn>,
+}
+
+impl Handle {
+    /// Whether a call may still begin here.
+    pub(super) fn is_closed(&self) -> bool {
+        self.conn.permits.is_closed()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.conn.link.change(|state, later| {
+            state.own.is_unwanted = true;
+            state.own.drive();
+            later.wake(state.nudge());
+        });
+    }
+}
+
+/// Greets the server; on success the connection and the future that drives it.
+pub(super) async fn open(
+    mut io: Io,
+    address: Address,
+    keepalive: Option<(Duration, Duration)>,
+) -> Result<(Handle, impl Future<Output = ()> + Send + use<>), GreetingError> {
+    let (theirs, rest) = greet(&mut io).await?;
+    io.suit_frames();
+    let line = Line::new(io, OURS.accepted(), rest);
+    let places = usize::try_from(theirs.streams_max).unwrap_or(usize::MAX);
+    let permits = Arc::new(Semaphore::new(places.min(1 << 16)));
+    let own = Client::new(
+        theirs.paths_max,
+        Arc::clone(&permits),
+        line,
+        keepalive.is_some(),
+    );
+    let conn = Arc::new(Conn {
+        link: Arc::new(Link::new(OURS, theirs, own)),
+        permits,
+        address,
+    });
+    let handle = Handle {
+        conn: Arc::clone(&conn),
+    };
+    let keepalive = keepalive.map(|(interval, timeout)| Keepalive::new(interval, timeout));
+    Ok((handle, driver::drive(conn, keepalive)))
+}
+
+/// Sends the greeting and reads the server's; what came behind it.
+async fn greet(io: &mut Io) -> Result<(Greeting, BytesMut), GreetingError> {
+    io.write_all(&OURS.encode()).await?;
+    io.flush().await?;
+    let mut read = BytesMut::with_capacity(256);
+    loop {
+        if io.read_buf(&mut read).await? == 0 {
+            return Err(GreetingError::Closed);
+        }
+        if let Some((theirs, length)) = Greeting::decode(&read)? {
+            if theirs.version > VERSION {
+                let (offered, answered) = (VERSION, theirs.version);
+                return Err(Violation::Version { offered, answered }.into());
+            }
+            return Ok((theirs, read.split_off(length)));
+        }
+    }
+}

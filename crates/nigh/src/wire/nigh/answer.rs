@@ -1,0 +1,60 @@
+//! From a handler's response to frames: all of it at once if it is there, the rest as it comes.
+
+use std::task::Poll;
+
+use http::Response;
+use http::response::Parts;
+use tonic::Status;
+use tonic::body::Body;
+
+use crate::frame::{END, Kind, fields, head};
+use crate::link::{Ending, Gathered, Gone, Later, Sender, State, gather};
+
+/// Sends the answer; returns when it is sent, or the call is over for another reason.
+pub(super) async fn send(sender: Sender<()>, response: Response<Body>) {
+    let (mut parts, mut body) = response.into_parts();
+    if fields::size(&parts.headers) > sender.header_bytes_max {
+        let text = "the answer's metadata are larger than the caller takes";
+        let replaced = Status::resource_exhausted(text).into_http::<Body>();
+        (parts, body) = replaced.into_parts();
+    }
+    let first = std::future::poll_fn(|cx| Poll::Ready(gather(&mut body, cx)));
+    let mut gathered = first.await;
+    let begun = sender
+        .link
+        .change(|state, later| begin(&sender, &parts, &mut gathered, state, later));
+    drop(parts);
+    if begun == Ok(false) {
+        // A call that is over meanwhile needs no more of its body.
+        let _ = sender.pump(gathered, body).await;
+    }
+}
+
+/// Queues the head and what is there of the body; whether that was all.
+fn begin(
+    sender: &Sender<()>,
+    parts: &Parts,
+    gathered: &mut Gathered,
+    state: &mut State<()>,
+    later: &mut Later,
+) -> Result<bool, Gone> {
+    if state.slot(sender.stream).is_none() {
+        return Err(Gone);
+    }
+    let is_empty = gathered.data.is_none() && matches!(gathered.end, Some(Ending::Done));
+    let flags = head::answer_flags(parts.status, &parts.headers);
+    let end = if is_empty { END } else { 0 };
+    state
+        .out
+        .frame(Kind::Headers, flags | end, sender.stream, |out| {
+            head::encode_answer(parts.status, &parts.headers, flags, out);
+        });
+    if is_empty {
+        drop(state.finish(sender.stream, later));
+        later.wake(state.nudge());
+        return Ok(true);
+    }
+    let had_end = gathered.end.is_some();
+    sender.send(gathered, state, later)?;
+    Ok(had_end && gathered.end.is_none())
+}
