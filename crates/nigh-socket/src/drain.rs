@@ -48,6 +48,22 @@ impl Drain {
         self.reason() == Some(DrainReason::Stop)
     }
 
+    /// Completes when the server stops, which it may also after it was replaced.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is consumed.
+    pub async fn stopped(&mut self) {
+        let stops = |began: &Option<Began>| {
+            began
+                .as_ref()
+                .is_some_and(|began| began.why == DrainReason::Stop)
+        };
+        // A server that is gone has stopped, unless a successor was given everything.
+        if self.began.wait_for(stops).await.is_err() && self.has_begun() {
+            std::future::pending().await
+        }
+    }
+
     /// Completes when draining begins, with the moment at which what still runs is cut off.
     ///
     /// # Cancel safety

@@ -3,6 +3,8 @@
 //! One task does all of it, so answers need no lock and never interleave. It reads only while nothing waits to be
 //! written and there is room for another call: a caller that does not read, or asks too much, waits in its own buffer.
 
+mod travel;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,6 +21,8 @@ use super::handler::{Caller, Failure, Request};
 use super::running::{Done, Running};
 use crate::link::{Flush, Inbound, InboundError, Message, Outbox, with_scratch};
 use crate::wire::{Call, Features, Framing, Reason, Violation};
+pub(super) use travel::Agreed;
+use travel::{Ended, waiting};
 
 /// Why a connection ended early. It concerns nobody but its caller.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +76,8 @@ pub(crate) struct Connection {
     signal: Option<Drain>,
     drain: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     is_draining: bool,
+    /// A successor would not have it.
+    stays: bool,
     message_timer: Timer,
     write_timer: Timer,
 }
@@ -84,11 +90,7 @@ impl Connection {
         drain: Option<Drain>,
     ) -> Self {
         let signal = drain.clone();
-        let drain = drain.map(|mut drain| -> Pin<Box<dyn Future<Output = ()> + Send>> {
-            Box::pin(async move {
-                let _deadline = drain.begun().await;
-            })
-        });
+        let drain = drain.map(waiting);
         Self {
             inbound: Inbound::new(shared.framing, &shared.limits),
             shared,
@@ -104,19 +106,22 @@ impl Connection {
             signal,
             drain,
             is_draining: false,
+            stays: false,
             message_timer: Timer::default(),
             write_timer: Timer::default(),
         }
     }
 
-    /// Serves until the caller leaves, breaks a rule, or the server has drained.
-    pub(crate) async fn serve(mut self) -> Result<(), Ending> {
+    /// Serves until the caller leaves, breaks a rule, the server has drained, or a successor could go on.
+    async fn serve(&mut self) -> Result<Ended, Ending> {
         let ended = std::future::poll_fn(|cx| self.poll(cx)).await;
-        self.gone.send_replace(true);
+        if !matches!(ended, Ok(Ended::MayGo)) {
+            self.gone.send_replace(true);
+        }
         ended
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ending>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Ended, Ending>> {
         self.watch_drain(cx);
         loop {
             let is_written = match self.flush(cx)? {
@@ -134,6 +139,9 @@ impl Connection {
                 self.start(cx, held)?;
                 progressed = true;
             }
+            if self.may_go() {
+                return Poll::Ready(Ok(Ended::MayGo));
+            }
             if is_written && self.held.is_none() && !self.has_ended && self.outbox.is_empty() {
                 match self.read(cx) {
                     Poll::Ready(read) => {
@@ -146,7 +154,7 @@ impl Connection {
                 }
             }
             if self.is_finished() {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(Ended::Left));
             }
             if !progressed {
                 return self.check_time(cx).map(Err);
@@ -305,7 +313,7 @@ impl Connection {
             outcome: Err(failure),
             panicked: false,
         };
-        if self.signal.as_ref().is_some_and(Drain::has_begun) {
+        if self.signal.as_ref().is_some_and(Drain::refuses_calls) {
             self.shared.counters.calls_refused_draining();
             self.answer(refuse(Failure::because(Reason::Unavailable)));
             return Ok(());
