@@ -43,6 +43,7 @@ mod quota;
 mod registered;
 mod seqpacket;
 mod share;
+pub mod spawn;
 mod stream;
 mod sys;
 mod users;

@@ -15,4 +15,5 @@ pub(crate) mod pidfd;
 pub(crate) mod receive;
 pub(crate) mod register;
 pub(crate) mod signal;
+pub(crate) mod spawn;
 pub(crate) mod splice;

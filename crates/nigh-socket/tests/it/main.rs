@@ -18,4 +18,5 @@ mod messages;
 mod moving;
 mod packets;
 mod servers;
+mod spawn;
 mod stream_descriptors;
