@@ -92,7 +92,7 @@ impl Succession {
         inherited
             .map(|listener| {
                 let options = options.clone().kind(listener.kind());
-                listener.to_become(&options)
+                listener.configured(&options)
             })
             .collect()
     }
@@ -114,7 +114,7 @@ impl Succession {
         let address = address.try_into()?;
         let mut inherited = self.inherited.iter();
         match inherited.position(|listener| options.finds(listener, &address)) {
-            Some(at) => Ok(self.inherited.remove(at).to_become(options)),
+            Some(at) => Ok(self.inherited.remove(at).configured(options)),
             None => options.bind::<Address>(address),
         }
     }
@@ -215,7 +215,7 @@ impl Succession {
             match claim.is_control {
                 true => {
                     let options = control_options();
-                    self.control = Some(listener.to_become(&options));
+                    self.control = Some(listener.configured(&options));
                 }
                 false => self.inherited.push(listener),
             }

@@ -135,7 +135,7 @@ impl Listener {
     }
 
     /// Says how it shall be set up when it is taken over.
-    pub(crate) fn to_become(mut self, options: &ListenerOptions) -> Self {
+    pub(crate) fn configured(mut self, options: &ListenerOptions) -> Self {
         if let Some(handed) = &mut self.handed {
             handed.options = options.clone();
             handed.pass_rights = AtomicBool::new(options.pass_rights);

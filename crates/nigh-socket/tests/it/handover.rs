@@ -1,7 +1,6 @@
 //! Hand-over between two processes: what travels, who is seen, and what remains when one of them dies at any step.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     reason = "a helper's broken precondition is a failed test"
 )]
 
@@ -187,13 +186,10 @@ async fn clients_see_the_successor_once_it_has_taken_over() {
         .env("CONTROL", control.to_string())
         .spawn();
     let mut stdin = child.child.stdin.take().unwrap();
-    let giving = async {
-        let request = tenure.request().await.unwrap();
-        let peer = request.peer().as_local().unwrap().pid().value().copied();
-        assert_eq!(peer, Some(child.child.id()));
-        request.offer(&listeners)
-    };
-    let offer = giving.await;
+    let request = tenure.request().await.unwrap();
+    let peer = request.peer().as_local().unwrap().pid().value().copied();
+    assert_eq!(peer, Some(child.child.id()));
+    let offer = request.offer(&listeners);
     let waiting = async {
         let (offered, child) = hear(child, "offered ").await;
         assert_eq!(offered, "1");
