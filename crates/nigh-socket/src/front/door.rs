@@ -28,6 +28,8 @@ pub(super) struct Door {
     pub(super) listener: Arc<Listener>,
     pub(super) policy: Policy,
     pub(super) protocol: Arc<dyn Protocol>,
+    /// Callers may be in the queue from before the listener was opened to descriptors.
+    pub(super) opens_late: bool,
 }
 
 /// A connection from a predecessor.
@@ -56,6 +58,35 @@ pub(super) type DoorEnd = Result<Drained, AcceptError>;
 enum Break {
     Orders,
     Broken(AcceptError),
+}
+
+/// Tells the listener whether descriptors may come; answers whether there may be callers who were told otherwise.
+pub(super) fn tell_rights(listener: &Listener, takes: bool) -> bool {
+    if !listener.is_local() {
+        return false;
+    }
+    if listener.defer_pass_rights(takes) {
+        // The predecessor's callers were told what suited it.
+        return takes;
+    }
+    // Nothing is lost but a defence, or a caller's own call: what comes unasked is closed all the same.
+    let address = listener.address();
+    let told = listener
+        .passes_rights()
+        .and_then(|open| Ok((open, listener.set_pass_rights(takes)?)));
+    match told {
+        Ok((_, false)) if !takes => {
+            tracing::info!(
+                "{address}: this kernel cannot refuse descriptors (SO_PASSRIGHTS, Linux 6.16): those that come are closed"
+            );
+            false
+        }
+        Ok((open, known)) => takes && known && !open,
+        Err(error) => {
+            tracing::warn!("{address}: SO_PASSRIGHTS: {error}");
+            false
+        }
+    }
 }
 
 impl Door {
@@ -212,6 +243,11 @@ impl Door {
         drain: &Drain,
         guests: &mut JoinSet<()>,
     ) {
+        if self.opens_late
+            && let Err(error) = incoming.pass_rights()
+        {
+            tracing::debug!("{}: SO_PASSRIGHTS: {error}", self.listener.address());
+        }
         let hall = &keeping.hall;
         let connection = match incoming.admit(&self.policy) {
             Ok(connection) => connection,

@@ -48,6 +48,12 @@ pub trait Protocol: Send + Sync + std::fmt::Debug + 'static {
         SocketKind::Stream
     }
 
+    /// Whether callers may send descriptors: the listener, and who waits in its queue already, is told so. Default:
+    /// nobody chooses here, and the listener stays as it was bound, which is closed to them unless said otherwise.
+    fn takes_descriptors(&self) -> Option<bool> {
+        None
+    }
+
     /// Serves an admitted caller until it leaves, or until its calls have ended after the drain began.
     fn serve(&self, connection: Connection) -> Serving;
 
@@ -163,10 +169,14 @@ impl Front {
     /// Admits callers of `listener` by `policy` and lets `protocol` serve them. Their kinds must agree: [`run`](Self::run)
     /// says so otherwise.
     pub fn listen(&mut self, listener: Listener, policy: Policy, protocol: Arc<dyn Protocol>) {
+        let opens_late = protocol
+            .takes_descriptors()
+            .is_some_and(|takes| door::tell_rights(&listener, takes));
         self.doors.push(Door {
             listener: Arc::new(listener),
             policy,
             protocol,
+            opens_late,
         });
     }
 

@@ -40,7 +40,7 @@ pub(super) struct Handed {
 
 impl Handed {
     /// Keeps for later what must not change before the predecessor has stopped; true when it is kept.
-    pub(super) fn keep_pass_rights(&self, pass: bool) -> bool {
+    fn keep_pass_rights(&self, pass: bool) -> bool {
         self.pass_rights.store(pass, Ordering::Release);
         !self.is_ours.load(Ordering::Acquire)
     }
@@ -128,7 +128,7 @@ impl Listener {
             handed: Some(Handed {
                 index,
                 options,
-                pass_rights: AtomicBool::new(true),
+                pass_rights: AtomicBool::new(false),
                 is_ours: AtomicBool::new(false),
             }),
         })
@@ -138,9 +138,15 @@ impl Listener {
     pub(crate) fn configured(mut self, options: &ListenerOptions) -> Self {
         if let Some(handed) = &mut self.handed {
             handed.options = options.clone();
-            handed.pass_rights = AtomicBool::new(options.pass_rights);
+            handed.pass_rights = AtomicBool::new(options.pass_rights.unwrap_or(false));
         }
         self
+    }
+
+    /// Keeps for the take-over whether callers may send descriptors; false when there is nothing to wait for.
+    pub(crate) fn defer_pass_rights(&self, pass: bool) -> bool {
+        let handed = self.handed.as_ref();
+        handed.is_some_and(|handed| handed.keep_pass_rights(pass))
     }
 
     /// Its number in the predecessor's offer, if it came in one.

@@ -118,15 +118,23 @@ impl Listener {
         &self.address
     }
 
-    /// Whether callers may send descriptors (`SO_PASSRIGHTS`): connections made from now on inherit it. Answers whether
-    /// this kernel can be told so (Linux 6.16); on TCP there is nothing to tell. A predecessor's listener is told when it is
-    /// taken over.
+    /// Whether callers may send descriptors to this listener now. Always true of a Unix socket on a kernel before
+    /// Linux 6.16, which cannot refuse them, and never of TCP.
+    ///
+    /// # Errors
+    /// What `getsockopt(2)` reports.
+    pub fn passes_rights(&self) -> io::Result<bool> {
+        Ok(self.is_local && crate::sys::opt::passes_rights(self.fd.as_fd())?)
+    }
+
+    /// Lets callers send descriptors or not (`SO_PASSRIGHTS`): connections made from now on inherit it. Answers whether
+    /// this kernel can be told so (Linux 6.16); on TCP there is nothing to tell. A [`Front`](crate::Front) does this for
+    /// its listeners. A predecessor's listener is told when it is taken over.
     ///
     /// # Errors
     /// What `setsockopt(2)` reports.
     pub fn set_pass_rights(&self, pass: bool) -> io::Result<bool> {
-        let kept = |handed: &handed::Handed| handed.keep_pass_rights(pass);
-        if !self.is_local || self.handed.as_ref().is_some_and(kept) {
+        if !self.is_local || self.defer_pass_rights(pass) {
             return Ok(false);
         }
         Ok(crate::sys::opt::pass_rights(self.fd.as_fd(), pass)?)

@@ -9,6 +9,7 @@ mod datagrams;
 mod flood;
 mod front;
 mod handover;
+mod handover_raw;
 mod identity;
 mod identity_namespaces;
 mod introspect;
