@@ -18,7 +18,7 @@ use tokio::sync::{Mutex, Notify};
 
 use super::decode::{Bytes, Note, Packets, Side};
 use super::log::{Log, Place};
-use super::pipe::{Pipe, PipeError};
+use crate::pipe::{Pipe, PipeError};
 
 const WIRE: &str = "tap";
 

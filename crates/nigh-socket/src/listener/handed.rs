@@ -119,6 +119,7 @@ impl Listener {
         Ok(Self {
             fd: socket,
             published: Mutex::new(published),
+            advertised: Mutex::new(None),
             is_lent: AtomicBool::new(true),
             address: claim.address.clone(),
             name: claim.name.clone(),

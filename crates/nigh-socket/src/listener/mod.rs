@@ -94,6 +94,8 @@ pub struct Listener {
     published: Mutex<Option<Published>>,
     /// The name is a successor's by now, or still a predecessor's: it is not ours to remove.
     is_lent: AtomicBool,
+    /// The file that tells clients the address.
+    advertised: Mutex<Option<Published>>,
     address: Address,
     /// What it is called in a hand-over; often nothing.
     name: String,
@@ -172,7 +174,7 @@ impl Listener {
         }
     }
 
-    /// Removes the path if it still leads to this socket, and closes the socket: what dropping does, with its errors.
+    /// Removes the path, and the file with the address, if they are still this socket's own, and closes the socket: what dropping does, with its errors.
     ///
     /// A path that a successor has published over, or that something else stands at by now, is left alone. Waits at
     /// most 250 ms for the lock beside the socket. In a forked child it only closes.
@@ -191,16 +193,22 @@ impl Listener {
         if self.is_lent.load(Ordering::Acquire) {
             return Ok(());
         }
-        let mut published = self
-            .published
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(ours) = published.as_ref() {
-            // Kept on failure, for another try when the listener is dropped.
-            ours.unpublish(UNPUBLISH_WAIT)?;
-            *published = None;
-        }
-        Ok(())
+        // Who reads the address comes next to the socket, so the file goes first.
+        let outcomes = [&self.advertised, &self.published].map(|name| {
+            let mut name = name.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(ours) = name.as_ref() {
+                // Kept on failure, for another try when the listener is dropped.
+                ours.unpublish(UNPUBLISH_WAIT)?;
+                *name = None;
+            }
+            Ok(())
+        });
+        outcomes.into_iter().collect()
+    }
+
+    pub(crate) fn advertised_by(mut self, file: Published) -> Self {
+        self.advertised = Mutex::new(Some(file));
+        self
     }
 
     /// Whether others hold the same socket: it came from a parent or a service manager, or a successor has it.
@@ -220,6 +228,7 @@ impl Listener {
             published: Mutex::new(published),
             is_lent: AtomicBool::new(false),
             is_shared: matches!(address, Address::Fd(_)),
+            advertised: Mutex::new(None),
             address,
             name: String::new(),
             kind,
