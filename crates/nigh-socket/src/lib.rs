@@ -26,6 +26,7 @@ mod front;
 #[doc(hidden)]
 pub mod fuzzing;
 mod guard;
+pub mod handover;
 mod incoming;
 mod inherit;
 mod inode;
@@ -66,7 +67,7 @@ pub use connect::{
 };
 pub use counters::{Counters, Counts};
 pub use datagram::UnixDatagram;
-pub use drain::Drain;
+pub use drain::{Drain, DrainReason};
 pub use facilities::{Facility, Offer, facilities};
 pub use fact::{Fact, Source, Why};
 pub use front::{Drained, Front, FrontError, Protocol, Serving};
