@@ -98,6 +98,17 @@ impl Incoming {
 }
 
 impl Incoming {
+    /// A connection that was accepted in another process: checked, and its peer asked of the kernel anew.
+    pub(crate) fn moved(socket: OwnedFd, listener: &Listener) -> io::Result<Self> {
+        let unusable = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
+        let found = inherit::check_connection(socket.as_fd(), listener.kind()).map_err(unusable)?;
+        if found.is_local != listener.is_local() {
+            return Err(unusable(inherit::InheritedError::Family));
+        }
+        inherit::prepare(socket.as_fd()).map_err(unusable)?;
+        Self::new(socket, listener, Arc::new(listener.address().clone()))
+    }
+
     /// Lets a caller that came before the listener was told send descriptors.
     pub(crate) fn pass_rights(&self) -> io::Result<bool> {
         match &self.transport {
@@ -145,17 +156,6 @@ impl<T> Incoming<T> {
             peer,
             listener: address,
         })
-    }
-
-    /// A connection that was accepted in another process: checked, and its peer asked of the kernel anew.
-    pub(crate) fn moved(socket: OwnedFd, listener: &Listener) -> io::Result<Self> {
-        let unusable = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
-        let found = inherit::check_connection(socket.as_fd(), listener.kind()).map_err(unusable)?;
-        if found.is_local != listener.is_local() {
-            return Err(unusable(inherit::InheritedError::Family));
-        }
-        inherit::prepare(socket.as_fd()).map_err(unusable)?;
-        Self::new(socket, listener, Arc::new(listener.address().clone()))
     }
 
     /// Who is calling, as far as the kernel says.
