@@ -1,5 +1,9 @@
 //! The arguments of `nigh`, from which its help, its completions and its manual are made.
 
+mod bench;
+
+pub use bench::BenchArgs;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -76,6 +80,9 @@ pub enum Command {
     /// Stand between a client and a server, and print what goes by
     #[command(after_help = TAP_HELP)]
     Tap(TapArgs),
+    /// Call a method over and over, and show how long it takes on each wire
+    #[command(after_help = bench::HELP)]
+    Bench(BenchArgs),
     /// Serve feature flags with flagd's protocols; check, evaluate and compare files of flags
     #[command(subcommand)]
     Flagd(nigh_flagd::cli::Command),

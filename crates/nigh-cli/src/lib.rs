@@ -2,6 +2,7 @@
 //!
 //! [`main`] turns arguments into a command, and the command's outcome into an exit code.
 
+mod bench;
 pub mod call;
 pub mod cli;
 mod commands;
@@ -13,6 +14,7 @@ pub mod greeting;
 pub mod output;
 pub mod tap;
 
+pub use bench::BenchError;
 pub use commands::demo::DemoError;
 pub use commands::drpc::DrpcUsage;
 pub use commands::serve::NotServed;
@@ -82,6 +84,7 @@ fn run(command: Command, when: When) -> Result<(), Failure> {
             Command::Call(args) => commands::call::run(args, when).await,
             Command::Who(args) => commands::who::run(args, when).await,
             Command::Drpc(args) => commands::drpc::run(args, when).await,
+            Command::Bench(args) => commands::bench::run(args, when).await,
             Command::Tap(args) => commands::tap::run(args, when).await,
             Command::Flagd(command) => Ok(nigh_flagd::cli::run(command, false).await?),
             Command::Demo(args) => commands::demo::run(args, when).await,
