@@ -48,6 +48,11 @@ pub(crate) struct Proxy {
 pub(crate) struct Tap(pub(crate) Arc<Proxy>);
 
 impl Protocol for Tap {
+    /// They go through, if the server takes them.
+    fn takes_descriptors(&self) -> Option<bool> {
+        Some(true)
+    }
+
     fn kind(&self) -> SocketKind {
         self.0.kind
     }

@@ -272,6 +272,11 @@ impl Protocol for Packets {
         SocketKind::Seqpacket
     }
 
+    /// They come from callers with whom that was agreed on.
+    fn takes_descriptors(&self) -> Option<bool> {
+        Some(true)
+    }
+
     fn serve(&self, connection: Connection) -> Serving {
         let (transport, peer, listener, hold) = connection.into_parts();
         // The front hands over no other kind.

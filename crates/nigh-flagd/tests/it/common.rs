@@ -37,8 +37,16 @@ impl Daemon {
         fractional: Fractional,
         options: Options,
     ) -> Self {
+        Self::start_on(TempSocket::private(), sources, fractional, options).await
+    }
+
+    async fn start_on(
+        socket: TempSocket,
+        sources: &[Source],
+        fractional: Fractional,
+        options: Options,
+    ) -> Self {
         let (hub, following) = hub(sources, fractional).await;
-        let socket = TempSocket::private();
         let listener = Listener::options()
             .existing(Existing::ReplaceStale)
             .bind(socket.address().as_str())
@@ -59,6 +67,14 @@ impl Daemon {
             stop: Some(stop),
             running,
         }
+    }
+
+    /// Stops, and starts again on the same socket.
+    pub(crate) async fn restarted(mut self, sources: &[Source]) -> Self {
+        self.begin_to_stop();
+        let socket = self.socket;
+        self.running.await.unwrap().unwrap();
+        Self::start_on(socket, sources, Fractional::V2, Options::default()).await
     }
 
     pub(crate) async fn of(file: &Path) -> Self {

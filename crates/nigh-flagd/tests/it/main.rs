@@ -12,4 +12,5 @@ mod events;
 mod files;
 mod gherkin;
 mod protocols;
+mod remote;
 mod testbed;
