@@ -1,12 +1,7 @@
 //! The arguments of `nigh`, from which its help, its completions and its manual are made.
 
-<<<<<<< HEAD
 mod bench;
-
-pub use bench::BenchArgs;
-=======
 mod sockets;
->>>>>>> main
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +13,7 @@ use crate::call::schema::{Origin, Target};
 use crate::duration;
 use crate::output::When;
 
+pub use bench::BenchArgs;
 pub use sockets::{
     BridgeArgs, DoctorArgs, EchoArgs, ListenArgs, LsArgs, PeersArgs, Place, RecvArgs, SendArgs,
     ShowArgs,
@@ -89,11 +85,9 @@ pub enum Command {
     /// Stand between a client and a server, and print what goes by
     #[command(after_help = TAP_HELP)]
     Tap(TapArgs),
-<<<<<<< HEAD
     /// Call a method over and over, and show how long it takes on each wire
     #[command(after_help = bench::HELP)]
     Bench(BenchArgs),
-=======
     /// Send records to a socket of any kind
     #[command(after_help = sockets::SEND_HELP)]
     Send(SendArgs),
@@ -103,7 +97,6 @@ pub enum Command {
     /// Send back whatever comes
     #[command(after_help = sockets::ECHO_HELP)]
     Echo(EchoArgs),
->>>>>>> main
     /// Serve feature flags with flagd's protocols; check, evaluate and compare files of flags
     #[command(subcommand)]
     Flagd(nigh_flagd::cli::Command),

@@ -157,13 +157,13 @@ impl Failure {
             }
             Self::Bind(error) => error.hint().map(Into::into),
             Self::Serve(error) => error.hint().map(Into::into),
-<<<<<<< HEAD
-            Self::NotServed(_) | Self::Demo(_) | Self::Register(_) | Self::Bench(_) => None,
-=======
-            Self::NotServed(_) | Self::PublishCount(_) | Self::Demo(_) | Self::Register(_) => None,
+            Self::NotServed(_)
+            | Self::PublishCount(_)
+            | Self::Demo(_)
+            | Self::Register(_)
+            | Self::Bench(_) => None,
             Self::Message(error) => error.hint().map(Into::into),
             Self::NobodyThere(_) => Some("`nigh doctor ADDR` says what stands there".into()),
->>>>>>> main
             Self::Introspect(error) => error.hint().map(Into::into),
             Self::Reply(error) => error.hint().map(Into::into),
             Self::Output(_) => None,

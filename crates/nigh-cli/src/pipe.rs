@@ -1,7 +1,6 @@
 //! One end of a connection of any kind: bytes, packets or datagrams, with their descriptors, in and out.
 //!
 //! Trap: a packet that does not fit the send buffer here fitted the one of its sender: the buffer grows before it is given up.
-//! And the kernel glues a stream's bytes in front of those that have descriptors, whose place a receiver may depend on.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -28,22 +27,11 @@ pub(crate) enum Pipe {
     Datagram(Box<UnixDatagram>),
 }
 
-/// Bytes that the kernel keeps together, and a little: descriptors are no further from the end of what one look shows.
-const SEGMENT_BYTES_MAX: usize = 40 << 10;
-
 /// What was received in one go; its bytes are at the front of the buffer.
 #[derive(Debug)]
-<<<<<<< HEAD:crates/nigh-cli/src/tap/pipe.rs
-pub(super) struct Piece {
-    pub(super) length: usize,
-    pub(super) fds: Vec<OwnedFd>,
-    /// The byte that they came with.
-    pub(super) fds_at: usize,
-=======
 pub(crate) struct Piece {
     pub(crate) length: usize,
     pub(crate) fds: Vec<OwnedFd>,
->>>>>>> main:crates/nigh-cli/src/pipe.rs
     /// Descriptors are missing.
     pub(crate) fds_lost: bool,
     /// Who wrote it, where the socket was told to ask.
@@ -62,12 +50,6 @@ impl Piece {
             sender: None,
             from: None,
         }
-    }
-}
-
-impl Piece {
-    pub(super) fn has_fds(&self) -> bool {
-        self.fds_lost || !self.fds.is_empty()
     }
 }
 
@@ -125,22 +107,6 @@ impl Pipe {
         }
     }
 
-<<<<<<< HEAD:crates/nigh-cli/src/tap/pipe.rs
-    /// The next piece; none at the end.
-    pub(super) async fn recv(&self, buffer: &mut [u8]) -> Result<Option<Piece>, PipeError> {
-        let piece = |length| Piece {
-            length,
-            fds: Vec::new(),
-            fds_at: 0,
-            fds_lost: false,
-        };
-        match self {
-            Self::Unix(stream) => recv_stream(stream, buffer).await,
-            Self::Packet(packets) => match packets.recv(buffer).await {
-                Ok(Received::Packet(packet)) => Ok(Some(Piece {
-                    fds: packet.fds,
-                    ..piece(packet.length)
-=======
     /// The next piece; none at the end, which datagrams do not have.
     pub(crate) async fn recv(&self, buffer: &mut [u8]) -> Result<Option<Piece>, PipeError> {
         match self {
@@ -158,7 +124,6 @@ impl Pipe {
                     fds: packet.fds,
                     sender: packet.sender,
                     ..Piece::bare(packet.length)
->>>>>>> main:crates/nigh-cli/src/pipe.rs
                 })),
                 Ok(Received::End) => Ok(None),
                 Err(RecvError::DescriptorsLost { length, .. }) => Ok(Some(Piece {
@@ -266,117 +231,5 @@ impl Pipe {
             let forget = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
             let _ = watch.try_io(Interest::WRITABLE, forget);
         }
-    }
-}
-
-/// The next bytes of a stream. Where descriptors wait behind some of them, those are read one by one: nothing else tells
-/// which byte the descriptors came with.
-async fn recv_stream(stream: &UnixStream, buffer: &mut [u8]) -> Result<Option<Piece>, PipeError> {
-    let Some((first, rest)) = buffer.split_at_mut_checked(1) else {
-        return Ok(None);
-    };
-    let begun = stream.recv_with_fds(first).await?;
-    if begun.length == 0 {
-        return Ok(None);
-    }
-    let mut piece = Piece {
-        length: begun.length,
-        fds: begun.fds,
-        fds_at: 0,
-        fds_lost: begun.fds_lost,
-    };
-    let (there, has_fds) = peek(stream.as_fd(), rest)?;
-    let mut bare = there;
-    if has_fds {
-        bare = there.saturating_sub(SEGMENT_BYTES_MAX);
-        if bare == 0 && !piece.has_fds() {
-            find_fds(stream, &mut rest[..there], &mut piece)?;
-            bare = there + 1 - piece.length;
-        }
-    }
-    if bare > 0 {
-        let at = piece.length;
-        let chunk = stream.try_recv_with_fds(&mut buffer[at..at + bare])?;
-        piece.length += chunk.length;
-    }
-    Ok(Some(piece))
-}
-
-/// Reads up to the first byte with descriptors.
-fn find_fds(stream: &UnixStream, rest: &mut [u8], piece: &mut Piece) -> Result<(), PipeError> {
-    for byte in rest.chunks_mut(1) {
-        let chunk = stream.try_recv_with_fds(byte)?;
-        piece.fds_at = piece.length;
-        piece.length += chunk.length;
-        if chunk.length == 0 || chunk.fds_lost || !chunk.fds.is_empty() {
-            piece.fds = chunk.fds;
-            piece.fds_lost = chunk.fds_lost;
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// How many bytes are there, and whether there are descriptors with them: without room for control messages the kernel
-/// installs none, and says that they do not fit. It looks for descriptors beyond the buffer, too.
-fn peek(stream: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
-    use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, recvmsg};
-    let mut none = RecvAncillaryBuffer::default();
-    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    let mut slices = [io::IoSliceMut::new(buffer)];
-    loop {
-        match recvmsg(stream, &mut slices, &mut none, flags) {
-            Ok(seen) => return Ok((seen.bytes, seen.flags.contains(ReturnFlags::CTRUNC))),
-            Err(rustix::io::Errno::AGAIN) => return Ok((0, false)),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn descriptors_stay_with_their_byte() {
-        let (from, to) = UnixStream::pair().unwrap();
-        let to = Pipe::Unix(to);
-        let (_, passed) = UnixStream::pair().unwrap();
-        let long = vec![7; 5000];
-        for (bytes, has_fd) in [
-            (&b"aaa"[..], false),
-            (b"bbb", true),
-            (&long, false),
-            (b"c", true),
-            (b"d", true),
-        ] {
-            let fds: &[BorrowedFd<'_>] = if has_fd { &[passed.as_fd()] } else { &[] };
-            let sent = from
-                .send_with_fds(&[IoSlice::new(bytes)], fds)
-                .await
-                .unwrap();
-            assert_eq!(sent, bytes.len());
-        }
-        drop(from);
-        let mut buffer = to.buffer();
-        let mut seen = Vec::new();
-        while let Some(piece) = to.recv(&mut buffer).await.unwrap() {
-            let has_fds = piece.has_fds();
-            seen.push((piece.length, has_fds.then_some(piece.fds_at)));
-        }
-        // Found behind other bytes, or first; what follows is one piece up to the next that has some.
-        assert_eq!(seen[0], (6, Some(3)));
-        let at: Vec<usize> = seen
-            .iter()
-            .scan(0, |begin, (length, at)| {
-                let at = at.map(|at| *begin + at);
-                *begin += length;
-                Some(at)
-            })
-            .flatten()
-            .collect();
-        assert_eq!(at, [3, 5006, 5007]);
-        assert_eq!(seen.iter().map(|(length, _)| length).sum::<usize>(), 5008);
     }
 }

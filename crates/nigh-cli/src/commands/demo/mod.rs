@@ -77,11 +77,7 @@ struct Done {
 }
 
 /// The table, from top to bottom.
-<<<<<<< HEAD
-const ROWS: [(&str, Act); 15] = [
-=======
-const ROWS: [(&str, Act); 16] = [
->>>>>>> main
+const ROWS: [(&str, Act); 20] = [
     ("a stock gRPC client asks who it is", |stage| {
         Box::pin(rows::stock_who(stage))
     }),
