@@ -11,6 +11,9 @@ mod channel;
 mod deadline;
 mod fd;
 mod frame;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http2;
 mod io;
 mod limits;
