@@ -24,7 +24,7 @@ use tower::util::BoxCloneSyncService;
 pub(crate) use calls::Calls;
 use calls::{Handler, Routes};
 #[cfg(test)]
-pub(crate) use calls::{Standing, calls_for_tests};
+pub(crate) use calls::{Standing, calls_for_tests, calls_to_for_tests};
 use health::Health;
 use protocol::Streams;
 
