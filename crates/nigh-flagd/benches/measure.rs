@@ -14,8 +14,7 @@ use nigh_flagd::service::proto::evaluation::v1::service_client::ServiceClient as
 use nigh_flagd::service::proto::evaluation::v2::service_client::ServiceClient;
 use nigh_flagd::service::proto::evaluation::v2::{EventStreamRequest, ResolveStringRequest};
 use nigh_flagd::service::{Flagd, Options};
-use nigh_flagd::source::{Address, Counts, Hub, Sources};
-use nigh_flagd::store::Store;
+use nigh_flagd::source::{Address, Hub, Sources};
 use nigh_flagd::value::to_struct;
 use serde_json::{Map, Value, json};
 
@@ -143,11 +142,8 @@ async fn main() -> Outcome {
     let file = directory.join("flags.json");
     std::fs::write(&file, many(10_000, "a"))?;
     let source = Address::parse(&format!("file:{}", file.display()))?;
-    let hub = Arc::new(Hub {
-        store: Arc::new(Store::new([source.name().to_owned()])),
-        evaluator: Arc::new(Evaluator::new(Fractional::V2, Integers::Truncate)?),
-        counts: Counts::default(),
-    });
+    let evaluator = Evaluator::new(Fractional::V2, Integers::Truncate)?;
+    let hub = Hub::new(std::slice::from_ref(&source), evaluator);
     let store = Arc::clone(&hub.store);
     let started = Instant::now();
     let _following = Sources::start(&[source], &hub).await?;

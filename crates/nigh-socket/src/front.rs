@@ -37,6 +37,12 @@ pub trait Protocol: Send + Sync + std::fmt::Debug + 'static {
         SocketKind::Stream
     }
 
+    /// Whether callers may send descriptors: the listener, and who waits in its queue already, is told so. Default:
+    /// nobody chooses here, and the listener stays as it was bound, which is closed to them unless said otherwise.
+    fn takes_descriptors(&self) -> Option<bool> {
+        None
+    }
+
     /// Serves an admitted caller until it leaves, or until its calls have ended after the drain began.
     fn serve(&self, connection: Connection) -> Serving;
 
@@ -50,6 +56,8 @@ struct Door {
     listener: Arc<Listener>,
     policy: Policy,
     protocol: Arc<dyn Protocol>,
+    /// Callers may be in the queue from before the listener was opened to descriptors.
+    opens_late: bool,
 }
 
 /// Why a server ended on its own, without having been asked to.
@@ -144,10 +152,14 @@ impl Front {
     /// Admits callers of `listener` by `policy` and lets `protocol` serve them. Their kinds must agree: [`run`](Self::run)
     /// says so otherwise.
     pub fn listen(&mut self, listener: Listener, policy: Policy, protocol: Arc<dyn Protocol>) {
+        let opens_late = protocol
+            .takes_descriptors()
+            .is_some_and(|takes| tell_rights(&listener, takes));
         self.doors.push(Door {
             listener: Arc::new(listener),
             policy,
             protocol,
+            opens_late,
         });
     }
 
@@ -212,6 +224,31 @@ impl Front {
         match failure {
             Some(error) => Err(error.into()),
             None => Ok(total),
+        }
+    }
+}
+
+/// Tells the listener whether descriptors may come; answers whether there may be callers who were told otherwise.
+fn tell_rights(listener: &Listener, takes: bool) -> bool {
+    if !listener.is_local() {
+        return false;
+    }
+    // Nothing is lost but a defence, or a caller's own call: what comes unasked is closed all the same.
+    let address = listener.address();
+    let told = listener
+        .passes_rights()
+        .and_then(|open| Ok((open, listener.set_pass_rights(takes)?)));
+    match told {
+        Ok((_, false)) if !takes => {
+            tracing::info!(
+                "{address}: this kernel cannot refuse descriptors (SO_PASSRIGHTS, Linux 6.16): those that come are closed"
+            );
+            false
+        }
+        Ok((open, known)) => takes && known && !open,
+        Err(error) => {
+            tracing::warn!("{address}: SO_PASSRIGHTS: {error}");
+            false
         }
     }
 }
@@ -321,6 +358,11 @@ impl Door {
     }
 
     fn receive(&self, incoming: Incoming, hall: &Hall, guests: &mut JoinSet<()>) {
+        if self.opens_late
+            && let Err(error) = incoming.pass_rights()
+        {
+            tracing::debug!("{}: SO_PASSRIGHTS: {error}", self.listener.address());
+        }
         let connection = match incoming.admit(&self.policy) {
             Ok(connection) => connection,
             Err(refused) => return self.turn_away(*refused, hall, guests),

@@ -116,6 +116,11 @@ impl Incoming {
         &self.peer
     }
 
+    /// Lets a caller that came before the listener was told send descriptors.
+    pub(crate) fn pass_rights(&self) -> io::Result<bool> {
+        Ok(crate::sys::opt::pass_rights(self.transport.as_fd(), true)?)
+    }
+
     /// Admits the caller if `policy` definitely says yes.
     ///
     /// # Errors

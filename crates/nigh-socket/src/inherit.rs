@@ -41,6 +41,9 @@ pub enum InheritedError {
     /// A connection was wanted, and it has no peer.
     #[error("it is not connected")]
     NotConnected,
+    /// A socket, but not the one that was announced.
+    #[error("it is another socket than was announced")]
+    Another,
     /// The system refused to tell.
     #[error("the system refused")]
     System(#[source] io::Error),

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use nigh_socket::{Address, Peer};
 
+use crate::fd::Incapable;
+
 /// The way a call came in. For display and audit; what matters for authorisation is the peer.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -12,6 +14,8 @@ pub struct Arrival {
     pub listener: Arc<Address>,
     /// The wire that carried the call: `http/2` or `http/1.1`.
     pub wire: &'static str,
+    /// Why the calls of this connection carry no descriptors, where they carry none.
+    pub(crate) no_descriptors: Incapable,
 }
 
 /// What a call's request knows about its caller.

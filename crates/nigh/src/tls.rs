@@ -7,6 +7,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::io::Socket;
 
@@ -202,6 +203,31 @@ impl ClientTls {
             config: Arc::new(config),
             name: None,
         })
+    }
+
+    /// Speaks TLS on `stream` for a protocol other than gRPC, whose name in the handshake is `application`: `http/1.1`,
+    /// say. The server is verified by `host`, or by the name given to [`server_name`](Self::server_name).
+    ///
+    /// # Errors
+    /// `InvalidInput` for a host that no certificate can carry; otherwise what the handshake fails of.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the stream.
+    pub async fn secure<S>(
+        &self,
+        host: &str,
+        application: &str,
+        stream: S,
+    ) -> io::Result<impl AsyncRead + AsyncWrite + Unpin + Send + use<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let name = self.name_for(host);
+        let name = name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols = vec![application.as_bytes().to_vec()];
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        connector.connect(name, stream).await
     }
 
     /// The name to verify, before anything is sent.

@@ -108,7 +108,9 @@ async fn flags(path: &str) -> Result<(Flagd, Sources), Failure> {
         .map_err(nigh_flagd::cli::Failure::from)?;
     let sources = [source];
     let hub = Hub::new(&sources, evaluator);
-    let following = Sources::start(&sources, &hub).await?;
+    let following = Sources::start(&sources, &hub)
+        .await
+        .map_err(nigh_flagd::cli::Failure::from)?;
     Ok((Flagd::new(hub, Options::default()), following))
 }
 

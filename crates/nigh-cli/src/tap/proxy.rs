@@ -48,6 +48,11 @@ pub(crate) struct Proxy {
 pub(crate) struct Tap(pub(crate) Arc<Proxy>);
 
 impl Protocol for Tap {
+    /// They go through, if the server takes them.
+    fn takes_descriptors(&self) -> Option<bool> {
+        Some(true)
+    }
+
     fn kind(&self) -> SocketKind {
         self.0.kind
     }
@@ -90,7 +95,10 @@ impl Decoder {
     fn feed(&mut self, side: Side, bytes: &[u8], at: Duration) -> Vec<(Side, Note)> {
         match self {
             Self::Bytes(decoder) => decoder.feed(side, bytes, at),
-            Self::Packets(decoder) => vec![(side, decoder.feed(side, bytes, at))],
+            Self::Packets(decoder) => {
+                let notes = decoder.feed(side, bytes, at).into_iter();
+                notes.map(|note| (side, note)).collect()
+            }
         }
     }
 

@@ -195,7 +195,10 @@ fn content(fd: std::os::fd::OwnedFd) -> String {
 #[tokio::test]
 async fn bytes_descriptors_and_ends_go_through_both_ways() {
     let (socket, front) = (TempSocket::private(), TempSocket::private());
-    let listener = Listener::options().bind(socket.path()).unwrap();
+    let listener = Listener::options()
+        .pass_rights(true)
+        .bind(socket.path())
+        .unwrap();
     let mut tap = Tap::start(&front.address(), &socket.address(), &["--bytes", "2"]);
     let options = ConnectOptions::default();
     let to = front.address().parse().unwrap();
@@ -248,7 +251,10 @@ async fn bytes_descriptors_and_ends_go_through_both_ways() {
 #[tokio::test]
 async fn a_client_that_is_gone_is_gone_for_a_server_that_waits_too() {
     let (socket, front) = (TempSocket::private(), TempSocket::private());
-    let listener = Listener::options().bind(socket.path()).unwrap();
+    let listener = Listener::options()
+        .pass_rights(true)
+        .bind(socket.path())
+        .unwrap();
     let mut tap = Tap::start(&front.address(), &socket.address(), &[]);
     let options = ConnectOptions::default();
     let to = front.address().parse().unwrap();
@@ -273,7 +279,9 @@ async fn packet(socket: &UnixSeqpacket, buffer: &mut [u8]) -> Packet {
 #[tokio::test]
 async fn packets_keep_their_bounds_and_descriptors() {
     let (socket, front) = (TempSocket::private(), TempSocket::private());
-    let options = Listener::options().kind(SocketKind::Seqpacket);
+    let options = Listener::options()
+        .pass_rights(true)
+        .kind(SocketKind::Seqpacket);
     let listener = options.bind(socket.path()).unwrap();
     let listen = format!("seqpacket:{}", front.address());
     let mut tap = Tap::start(&listen, &socket.address(), &[]);

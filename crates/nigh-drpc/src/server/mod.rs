@@ -7,6 +7,7 @@ mod handler;
 mod refusal;
 mod registry;
 mod running;
+mod timer;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -270,6 +271,11 @@ impl std::fmt::Debug for Packets {
 impl Protocol for Packets {
     fn kind(&self) -> SocketKind {
         SocketKind::Seqpacket
+    }
+
+    /// They come from callers with whom that was agreed on.
+    fn takes_descriptors(&self) -> Option<bool> {
+        Some(true)
     }
 
     fn serve(&self, connection: Connection) -> Serving {

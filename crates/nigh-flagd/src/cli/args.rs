@@ -45,7 +45,8 @@ impl From<Generation> for Fractional {
 /// Arguments of `start`.
 #[derive(Debug, Default, Args)]
 pub struct StartArgs {
-    /// A source of flags: file:PATH (.json, .yaml, .yml). May be repeated; later ones win.
+    /// A source of flags: file:PATH (.json, .yaml, .yml), http(s)://, grpc(s)://HOST:PORT, unix:PATH (another
+    /// daemon's socket). May be repeated; later ones win.
     #[arg(
         short = 'f',
         long,
@@ -54,7 +55,8 @@ pub struct StartArgs {
         value_delimiter = ','
     )]
     pub uri: Vec<String>,
-    /// Sources as JSON: [{"uri": "flags.json", "provider": "file"}].
+    /// Sources as JSON: [{"uri": "flags.json", "provider": "file"}]; http has authHeader, bearerToken, interval;
+    /// grpc has tls, providerID, selector, maxMsgSize; both have certPath.
     #[arg(short = 's', long, env = "FLAGD_SOURCES", value_name = "JSON")]
     pub sources: Option<String>,
     /// Read settings from this file, JSON or YAML, under the long names of these options.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::args::{Generation, StartArgs, parse_duration};
 use crate::model::{self, Format, LoadError};
-use crate::source::{Address, AddressError};
+use crate::source::{Address, AddressError, Config};
 
 /// A configuration that makes no sense.
 #[derive(Debug, thiserror::Error)]
@@ -54,20 +54,12 @@ pub enum ConfigError {
     },
 }
 
-/// One entry of `sources`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Source {
-    uri: String,
-    provider: String,
-}
-
 /// The file. Settings that it does not know are left alone, as flagd leaves them.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 struct File {
     uri: Vec<String>,
-    sources: Vec<Source>,
+    sources: Vec<Config>,
     port: Option<u16>,
     management_port: Option<u16>,
     sync_port: Option<u16>,
@@ -111,9 +103,7 @@ pub(super) fn settle(mut args: StartArgs) -> Result<Settings, super::Failure> {
         Some(json) => serde_json::from_str(&json).map_err(ConfigError::Sources)?,
     };
     let named = uris.iter().map(|uri| Address::parse(uri));
-    let listed = listed
-        .iter()
-        .map(|source| Address::of_source(&source.uri, &source.provider));
+    let listed = listed.iter().map(Address::of);
     let sources: Result<Vec<Address>, AddressError> = named.chain(listed).collect();
     let mut context: BTreeMap<String, Value> = file.context_value;
     let given = args.context_value.drain(..);

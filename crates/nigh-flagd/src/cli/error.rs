@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::config::ConfigError;
 use crate::eval::{EvalError, Shadowed};
 use crate::model::LoadError;
-use crate::source::AddressError;
+use crate::source::{AddressError, StartError};
 
 /// A command that did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,9 @@ pub enum Failure {
     /// A source cannot be followed.
     #[error(transparent)]
     Source(#[from] AddressError),
+    /// A source cannot be followed on this machine.
+    #[error(transparent)]
+    Start(#[from] StartError),
     /// There is no source; the text is flagd's.
     #[error("no sync implementation set")]
     NoSource,

@@ -43,9 +43,7 @@ pub(super) async fn run(args: StartArgs, stands_in: bool) -> Result<(), Failure>
         Evaluator::new(generation.into(), integers)?,
     );
     // The first reading is done before anybody can connect.
-    let sources = Sources::start(&settings.sources, &hub)
-        .await
-        .map_err(Failure::Io)?;
+    let sources = Sources::start(&settings.sources, &hub).await?;
     let flagd = Flagd::new(hub, options(&settings));
     let server = Server::new().limits(limits(args));
     let server = listen::listen(flagd.serve_on(server), args, stands_in)?;

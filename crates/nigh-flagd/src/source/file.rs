@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::ReadError;
+use super::seat::Seat;
 use super::watch::{Stir, Watch};
-use super::{Hub, ReadError};
 use crate::model::{self, Fault, FlagSet, Format, LoadError, Place, SOURCE_BYTES_MAX};
 
 /// Quiet time after a write in place.
@@ -58,10 +59,8 @@ impl Print {
 /// Follows one file.
 #[derive(Debug)]
 pub(super) struct Follower {
-    index: usize,
-    name: String,
+    seat: Seat,
     path: PathBuf,
-    hub: Arc<Hub>,
     watch: Watch,
     /// The state that was read last; `None` for no file.
     read: Option<Print>,
@@ -70,17 +69,10 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub(super) fn new(
-        index: usize,
-        name: String,
-        path: PathBuf,
-        hub: &Arc<Hub>,
-    ) -> io::Result<Self> {
+    pub(super) fn new(seat: Seat, path: PathBuf) -> io::Result<Self> {
         Ok(Self {
-            index,
-            name,
+            seat,
             path,
-            hub: Arc::clone(hub),
             watch: Watch::new()?,
             read: None,
             text: String::new(),
@@ -115,7 +107,7 @@ impl Follower {
                 stir = self.watch.stirred() => match stir {
                     Ok(stir) => Some(stir),
                     Err(error) => {
-                        tracing::warn!("{}: the kernel's notice is broken: {error}", self.name);
+                        tracing::warn!("{}: the kernel's notice is broken: {error}", self.seat.name);
                         tokio::time::sleep_until(next).await;
                         None
                     }
@@ -144,7 +136,7 @@ impl Follower {
 
     async fn read_now(&mut self) {
         let path = self.path.clone();
-        let evaluator = Arc::clone(&self.hub.evaluator);
+        let evaluator = Arc::clone(&self.seat.hub.evaluator);
         let last = std::mem::take(&mut self.text);
         let reading = tokio::task::spawn_blocking(move || {
             let (print, text) = read(&path);
@@ -173,7 +165,7 @@ impl Follower {
             // The same good text again, after this, is news.
             self.text.clear();
         }
-        self.hub.take(self.index, &self.name, set);
+        self.seat.take(set);
     }
 }
 

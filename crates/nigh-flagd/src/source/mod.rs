@@ -1,18 +1,29 @@
 //! Where flags come from, and what happens when a source is read: the store, the log, the counts.
 
 mod address;
+mod fetch;
 mod file;
+mod grpc;
+mod seat;
 mod watch;
+mod web;
 
-pub use address::{Address, AddressError};
+pub use address::{Address, AddressError, Config, Grpc, Http};
+pub use fetch::HttpError;
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use nigh::ClientTls;
 
 use crate::eval::Evaluator;
-use crate::model::{FlagSet, LoadError};
+use crate::model::LoadError;
 use crate::store::Store;
+use seat::Seat;
 
 /// Why a source could not be read this time. What was read before stays.
 #[derive(Debug, thiserror::Error)]
@@ -27,9 +38,68 @@ pub enum ReadError {
     /// Its flags cannot be used.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A web server gives no document.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// A gRPC server gives no flags.
+    #[error("{0:?}: {1}")]
+    Rpc(tonic::Code, String),
+    /// A gRPC server ended its stream.
+    #[error("its stream has ended")]
+    Ended,
     /// The reading itself was broken off.
     #[error("reading it was broken off")]
     BrokenOff,
+}
+
+impl From<tonic::Status> for ReadError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Rpc(status.code(), status.message().to_owned())
+    }
+}
+
+/// Why a source cannot be followed at all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The kernel has no inotify instance to spare.
+    #[error("source {name:?}: the kernel gives no notice of files")]
+    Watch {
+        /// The source.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file of certificates cannot be read.
+    #[error("source {name:?}: cannot read {}", path.display())]
+    Certificate {
+        /// The source.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// There are no usable certificates.
+    #[error("source {name:?}")]
+    Tls {
+        /// The source.
+        name: String,
+        /// Why.
+        #[source]
+        source: nigh::TlsError,
+    },
+    /// There is no way to the server.
+    #[error("source {name:?}")]
+    Channel {
+        /// The source.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<nigh::ChannelError>,
+    },
 }
 
 /// How often sources were read.
@@ -63,36 +133,6 @@ impl Hub {
             counts: Counts::default(),
         })
     }
-
-    /// Takes one reading of source number `index`: good flags into the store, a failure into the log.
-    fn take(&self, index: usize, name: &str, reading: Result<FlagSet, ReadError>) {
-        match reading {
-            Ok(set) => {
-                self.counts.good.fetch_add(1, Ordering::Relaxed);
-                for note in &set.notes {
-                    tracing::warn!("{name}: {note}");
-                }
-                let flags = set.flags.len();
-                let changes = self.store.update(index, set.flags);
-                tracing::info!("{name}: {flags} flags, {} changed", changes.len());
-            }
-            Err(error) => {
-                self.counts.bad.fetch_add(1, Ordering::Relaxed);
-                let waits = self
-                    .store
-                    .view()
-                    .waiting()
-                    .iter()
-                    .any(|source| **source == *name);
-                let stays = if waits {
-                    "it has never been read: not ready"
-                } else {
-                    "the last good flags stay"
-                };
-                tracing::error!("{name}: {}; {stays}", describe(&error));
-            }
-        }
-    }
 }
 
 /// An error with its causes, on one line.
@@ -106,6 +146,28 @@ pub(crate) fn describe(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Whom a source on another server has to be vouched for by.
+fn authorities(name: &str, certificates: Option<&Path>) -> Result<ClientTls, StartError> {
+    let tls = match certificates {
+        None => ClientTls::system(),
+        Some(path) => {
+            let pem = std::fs::read(path).map_err(|source| StartError::Certificate {
+                name: name.to_owned(),
+                path: path.to_owned(),
+                source,
+            })?;
+            ClientTls::authority(&pem)
+        }
+    };
+    tls.map_err(|source| StartError::Tls {
+        name: name.to_owned(),
+        source,
+    })
+}
+
+/// Longest time that a start waits for sources on other servers.
+const FIRST_MAX: Duration = Duration::from_secs(5);
+
 /// Reads every source once, then follows them all until dropped.
 #[derive(Debug)]
 pub struct Sources {
@@ -113,19 +175,38 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Reads each source once and then follows it.
+    /// Reads each source once and then follows it. A source on another server that does not answer within some
+    /// seconds is followed all the same: it counts as not read yet.
     ///
     /// # Errors
-    /// When the kernel has no inotify instance to spare.
-    pub async fn start(addresses: &[Address], hub: &Arc<Hub>) -> io::Result<Self> {
+    /// See [`StartError`]; a source that cannot be read now is none.
+    pub async fn start(addresses: &[Address], hub: &Arc<Hub>) -> Result<Self, StartError> {
         let mut tasks = tokio::task::JoinSet::new();
+        let mut firsts = Vec::new();
         for (index, address) in addresses.iter().enumerate() {
-            let Address::File { path, .. } = address;
-            let mut follower =
-                file::Follower::new(index, address.name().to_owned(), path.clone(), hub)?;
-            follower.begin().await;
-            tasks.spawn(follower.run());
+            let (seat, first) = Seat::new(index, address.name(), hub);
+            match address {
+                Address::File { name, path } => {
+                    let follower = file::Follower::new(seat, path.clone());
+                    let mut follower = follower.map_err(|source| StartError::Watch {
+                        name: name.clone(),
+                        source,
+                    })?;
+                    follower.begin().await;
+                    tasks.spawn(follower.run());
+                }
+                Address::Http(source) => {
+                    tasks.spawn(web::Follower::new(seat, source)?.run());
+                    firsts.push(first);
+                }
+                Address::Grpc(source) => {
+                    tasks.spawn(grpc::Follower::new(seat, source)?.run());
+                    firsts.push(first);
+                }
+            }
         }
+        // Slow ones come when they come.
+        let _ = tokio::time::timeout(FIRST_MAX, join_all(firsts)).await;
         Ok(Self { tasks })
     }
 

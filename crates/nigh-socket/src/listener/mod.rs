@@ -108,8 +108,18 @@ impl Listener {
         &self.address
     }
 
-    /// Whether callers may send descriptors (`SO_PASSRIGHTS`): connections made from now on inherit it. Answers whether
-    /// this kernel can be told so (Linux 6.16); on TCP there is nothing to tell.
+    /// Whether callers may send descriptors to this listener now. Always true of a Unix socket on a kernel before
+    /// Linux 6.16, which cannot refuse them, and never of TCP.
+    ///
+    /// # Errors
+    /// What `getsockopt(2)` reports.
+    pub fn passes_rights(&self) -> io::Result<bool> {
+        Ok(self.is_local && crate::sys::opt::passes_rights(self.fd.as_fd())?)
+    }
+
+    /// Lets callers send descriptors or not (`SO_PASSRIGHTS`): connections made from now on inherit it. Answers whether
+    /// this kernel can be told so (Linux 6.16); on TCP there is nothing to tell. A [`Front`](crate::Front) does this for
+    /// its listeners.
     ///
     /// # Errors
     /// What `setsockopt(2)` reports.

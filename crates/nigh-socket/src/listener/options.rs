@@ -39,7 +39,7 @@ pub struct ListenerOptions {
     pub(super) allow_shared_parent: bool,
     pub(super) lock_wait: Duration,
     pass_credentials: bool,
-    pass_rights: bool,
+    pass_rights: Option<bool>,
 }
 
 impl Default for ListenerOptions {
@@ -55,7 +55,7 @@ impl Default for ListenerOptions {
             allow_shared_parent: false,
             lock_wait: Duration::from_secs(5),
             pass_credentials: false,
-            pass_rights: true,
+            pass_rights: None,
         }
     }
 }
@@ -138,11 +138,16 @@ impl ListenerOptions {
         self
     }
 
-    /// Whether callers may send descriptors. Default true. When false, a caller's send with descriptors fails with
-    /// [`SendError::DescriptorsRefused`](crate::SendError::DescriptorsRefused), and connections inherit it. A kernel
-    /// before Linux 6.16 cannot be told; there they arrive and are closed by whoever does not take them.
+    /// Whether callers may send descriptors (`SO_PASSRIGHTS`), set before it listens; connections inherit it. Where
+    /// they may not, a caller's send with descriptors fails with
+    /// [`SendError::DescriptorsRefused`](crate::SendError::DescriptorsRefused). A kernel before Linux 6.16 cannot be
+    /// told: see [`Listener::set_pass_rights`].
+    ///
+    /// Default: they may not, until a [`Protocol`](crate::Protocol) that takes descriptors serves the listener. Datagram
+    /// sockets take them, and an inherited socket stays as it is. Say true where you accept yourself and want some, or
+    /// where clients that send at once may come before the server runs.
     pub fn pass_rights(mut self, pass: bool) -> Self {
-        self.pass_rights = pass;
+        self.pass_rights = Some(pass);
         self
     }
 
@@ -178,7 +183,7 @@ impl ListenerOptions {
         self.refuse_file_options()?;
         let found = inherit::check_listener(socket.as_fd(), self.kind)?;
         inherit::prepare(socket.as_fd())?;
-        self.tell(&socket, found.is_local)?;
+        self.tell(&socket, found.is_local, self.pass_rights)?;
         Ok(self.listener(socket, address.clone(), found.is_local))
     }
 
@@ -205,7 +210,7 @@ impl ListenerOptions {
                 let check =
                     |fd: std::os::fd::BorrowedFd<'_>| inherit::check_listener(fd, self.kind);
                 let (socket, found) = sys::inherit::take(*number, check)?;
-                self.tell(&socket, found.is_local)?;
+                self.tell(&socket, found.is_local, self.pass_rights)?;
                 Ok(self.listener(socket, address.clone(), found.is_local))
             }
             Address::Tcp { host, port } => {
@@ -252,18 +257,30 @@ impl ListenerOptions {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(family, kind, flags, None)
             .map_err(|error| Operation::Socket.refused(error))?;
-        self.tell(&socket, family == AddressFamily::UNIX)?;
+        // What nobody asked for does not come in: only a new socket can be told before its first caller.
+        let closed = (self.kind != SocketKind::Datagram).then_some(false);
+        self.tell(
+            &socket,
+            family == AddressFamily::UNIX,
+            self.pass_rights.or(closed),
+        )?;
         Ok(socket)
     }
 
-    /// Tells the kernel what may come with messages.
-    fn tell(&self, socket: &OwnedFd, is_local: bool) -> Result<(), BindFault> {
+    /// Tells the kernel what may come with messages; nothing about descriptors where `rights` is none.
+    fn tell(
+        &self,
+        socket: &OwnedFd,
+        is_local: bool,
+        rights: Option<bool>,
+    ) -> Result<(), BindFault> {
         let refused = |error| Operation::Socket.refused(error);
         if is_local && self.pass_credentials {
             opt::pass_credentials(socket.as_fd(), true).map_err(refused)?;
         }
-        if is_local && !self.pass_rights {
-            opt::pass_rights(socket.as_fd(), false).map_err(refused)?;
+        if let (true, Some(pass)) = (is_local, rights) {
+            // Where the kernel has no such option, whoever serves the listener says so.
+            opt::pass_rights(socket.as_fd(), pass).map_err(refused)?;
         }
         Ok(())
     }

@@ -117,7 +117,9 @@ impl SendError {
             Self::InFlight => {
                 Some("raise this process's limit of open files, or see who does not receive them")
             }
-            Self::DescriptorsRefused => Some("the service has to opt in to descriptors"),
+            Self::DescriptorsRefused => Some(
+                "the receiving service has to opt in to descriptors, or its listener be bound with pass_rights; else ask the security module",
+            ),
             Self::Memory { .. } => {
                 Some("send less at once: over 64 KiB the kernel needs memory in one piece")
             }

@@ -1,6 +1,7 @@
 //! Byte streams a connection runs on: a Unix stream of our own, or TCP.
 
 mod descriptors;
+mod file;
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -14,3 +14,6 @@ pub(crate) mod opt;
 pub(crate) mod pidfd;
 pub(crate) mod receive;
 pub(crate) mod register;
+pub(crate) mod signal;
+pub(crate) mod spawn;
+pub(crate) mod splice;

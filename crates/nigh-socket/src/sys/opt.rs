@@ -129,10 +129,25 @@ pub(crate) fn pass_credentials(socket: BorrowedFd<'_>, pass: bool) -> Result<(),
 
 /// Whether descriptors may be sent to this socket; answers whether the kernel can be told (Linux 6.16).
 pub(crate) fn pass_rights(socket: BorrowedFd<'_>, pass: bool) -> Result<bool, Errno> {
-    match set_flag(socket, Flag::PassRights, pass) {
+    is_known(set_flag(socket, Flag::PassRights, pass))
+}
+
+/// Whether the kernel has the option that was to be set.
+fn is_known(set: Result<(), Errno>) -> Result<bool, Errno> {
+    match set {
         Ok(()) => Ok(true),
         Err(Errno::NOPROTOOPT) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// Whether descriptors may be sent to this socket: always where the kernel has no such option.
+pub(crate) fn passes_rights(socket: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut bytes = [0; 4];
+    match get(socket, SO_PASSRIGHTS, &mut bytes) {
+        Ok(_) => Ok(c_int::from_ne_bytes(bytes) != 0),
+        Err(refusal) if refusal.errno == Errno::NOPROTOOPT => Ok(true),
+        Err(refusal) => Err(refusal.errno),
     }
 }
 
@@ -202,4 +217,16 @@ fn get(socket: BorrowedFd<'_>, option: c_int, into: &mut [u8]) -> Result<usize, 
     }
     let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO);
     Err(Refusal { errno, length })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_that_the_kernel_lacks_is_told_from_a_failure() {
+        assert_eq!(is_known(Ok(())), Ok(true));
+        assert_eq!(is_known(Err(Errno::NOPROTOOPT)), Ok(false));
+        assert_eq!(is_known(Err(Errno::PERM)), Err(Errno::PERM));
+    }
 }

@@ -6,12 +6,13 @@
 )]
 
 use std::io::IoSlice;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use nigh_socket::{
-    Acceptor, ConnectOptions, Connection, Drained, Front, FrontError, Limits, Listener, Policy,
-    Protocol, Received, Refusal, Refused, Serving, SocketKind, Transport, UnixSeqpacket, connect,
-    connect_packet,
+    Acceptor, ConnectOptions, Connection, Drained, Front, FrontError, Limits, Listener,
+    ListenerOptions, Policy, Protocol, Received, Refusal, Refused, SendError, Serving, SocketKind,
+    Transport, UnixSeqpacket, connect, connect_packet,
 };
 use nigh_testkit::TempSocket;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -66,6 +67,83 @@ async fn echo_packets(packets: &UnixSeqpacket) {
         let echo = [IoSlice::new(&buffer[..packet.length])];
         packets.send(&echo, &[]).await.unwrap();
     }
+}
+
+/// Says how many descriptors came with the first bytes.
+#[derive(Debug)]
+struct Counting(Option<bool>);
+
+impl Protocol for Counting {
+    fn takes_descriptors(&self) -> Option<bool> {
+        self.0
+    }
+
+    fn serve(&self, connection: Connection) -> Serving {
+        let (transport, _, _, hold) = connection.into_parts();
+        Box::pin(async move {
+            let _hold = hold;
+            let mut stream = transport.into_stream().unwrap();
+            let unix = stream.as_unix().unwrap();
+            let chunk = unix.recv_with_fds(&mut [0; 4]).await.unwrap();
+            let count = u8::try_from(chunk.fds.len()).unwrap();
+            stream.write_all(&[count]).await.unwrap();
+        })
+    }
+
+    fn refuse(&self, _: Refused) -> Serving {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// What comes of a descriptor that is sent by a caller who connected before the front ran.
+async fn descriptors_of_an_early_caller(takes: Option<bool>, options: ListenerOptions) -> u8 {
+    let place = TempSocket::private();
+    let listener = options.bind(place.path()).unwrap();
+    let (mut stream, _) = connect(listener.address(), &ConnectOptions::default())
+        .await
+        .unwrap();
+    let mut front = Front::new(Limits::default(), Arc::default());
+    front.listen(listener, Policy::same_user(), Arc::new(Counting(takes)));
+    let running = tokio::spawn(front.run(std::future::pending()));
+    let unix = stream.as_unix().unwrap();
+    let mut count = [u8::MAX];
+    // The front gets round to the caller soon.
+    loop {
+        match unix
+            .send_with_fds(&[IoSlice::new(b"x")], &[unix.as_fd()])
+            .await
+        {
+            Ok(_) => break,
+            Err(SendError::DescriptorsRefused) if takes == Some(true) => {
+                tokio::task::yield_now().await;
+            }
+            Err(SendError::DescriptorsRefused) => {
+                unix.send_with_fds(&[IoSlice::new(b"x")], &[])
+                    .await
+                    .unwrap();
+                break;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    stream.read_exact(&mut count).await.unwrap();
+    running.abort();
+    count[0]
+}
+
+#[tokio::test]
+async fn a_protocol_that_takes_descriptors_opens_its_listener_and_the_queue() {
+    let listener = Listener::options().bind("autobind:").unwrap();
+    if listener.passes_rights().unwrap() {
+        nigh_testkit::skip("this kernel has no SO_PASSRIGHTS");
+        return;
+    }
+    let usual = Listener::options;
+    let open = || usual().pass_rights(true);
+    assert_eq!(descriptors_of_an_early_caller(Some(true), usual()).await, 1);
+    assert_eq!(descriptors_of_an_early_caller(None, usual()).await, 0);
+    assert_eq!(descriptors_of_an_early_caller(None, open()).await, 1);
+    assert_eq!(descriptors_of_an_early_caller(Some(true), open()).await, 1);
 }
 
 fn packets_at(place: &TempSocket) -> Listener {

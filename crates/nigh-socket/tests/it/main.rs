@@ -14,6 +14,8 @@ mod introspect;
 mod kinds;
 mod memory;
 mod messages;
+mod moving;
 mod packets;
 mod servers;
+mod spawn;
 mod stream_descriptors;

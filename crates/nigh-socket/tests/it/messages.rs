@@ -116,7 +116,11 @@ async fn leak_child() {
 async fn with_senders() {
     let place = TempSocket::private();
     let options = Listener::options().kind(SocketKind::Seqpacket);
-    let listener = options.pass_credentials(true).bind(place.path()).unwrap();
+    let listener = options
+        .pass_credentials(true)
+        .pass_rights(true)
+        .bind(place.path())
+        .unwrap();
     let address = listener.address();
     let (client, _) = connect_packet(address, &ConnectOptions::default())
         .await
@@ -238,7 +242,11 @@ async fn in_flight_child() {
 async fn a_message_says_who_wrote_it_from_the_first_on() {
     let place = TempSocket::private();
     let options = Listener::options().kind(SocketKind::Seqpacket);
-    let listener = options.pass_credentials(true).bind(place.path()).unwrap();
+    let listener = options
+        .pass_credentials(true)
+        .pass_rights(true)
+        .bind(place.path())
+        .unwrap();
     let address = listener.address();
     let (client, _) = connect_packet(address, &ConnectOptions::default())
         .await

@@ -163,6 +163,37 @@ async fn a_listener_can_refuse_descriptors_and_no_bytes() {
     }
 }
 
+#[tokio::test]
+async fn a_listener_refuses_descriptors_from_before_its_first_caller() {
+    let place = TempSocket::private();
+    let listener = Listener::options().bind(place.path()).unwrap();
+    let (stream, _) = connect(listener.address(), &ConnectOptions::default())
+        .await
+        .unwrap();
+    let early = stream.as_unix().unwrap();
+    let sent = early.try_send_with_fds(&[IoSlice::new(b"x")], &[early.as_fd()]);
+    if listener.passes_rights().unwrap() {
+        nigh_testkit::skip("this kernel has no SO_PASSRIGHTS");
+        return;
+    }
+    assert!(
+        matches!(sent, Err(SendError::DescriptorsRefused)),
+        "{sent:?}"
+    );
+    // Who came before the listener was told keeps what it found.
+    assert!(listener.set_pass_rights(true).unwrap() && listener.passes_rights().unwrap());
+    assert!(
+        early
+            .try_send_with_fds(&[IoSlice::new(b"x")], &[early.as_fd()])
+            .is_err()
+    );
+    let options = Listener::options().pass_rights(true);
+    let open = options.bind("autobind:").unwrap();
+    assert!(open.passes_rights().unwrap());
+    let tcp = options.bind("tcp:127.0.0.1:0").unwrap();
+    assert!(!tcp.passes_rights().unwrap() && !tcp.set_pass_rights(true).unwrap());
+}
+
 #[test]
 fn no_stream_leaks_a_descriptor() {
     Child::test("stream_descriptors::leak_child")

@@ -42,7 +42,7 @@ const KEPT: [(&str, &[&str]); 5] = [
         "rustix",
         &["nigh-socket", "nigh-cli", "nigh-flagd", "nigh-testkit"],
     ),
-    ("hyper", &["nigh", "bench"]),
+    ("hyper", &["nigh", "nigh-flagd", "bench"]),
     ("rustls", &["nigh", "nigh-cli", "bench"]),
     ("datalogic-rs", &["nigh-flagd"]),
 ];

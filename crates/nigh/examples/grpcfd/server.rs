@@ -41,7 +41,9 @@ impl Files for Made {
 }
 
 pub(crate) async fn serve(socket: &str, tls: &[String]) -> Result<(), Fault> {
-    let listener = Listener::options().bind(format!("unix:{socket}").as_str())?;
+    // grpcfd sends without asking, and may do so before this server runs.
+    let options = Listener::options().pass_rights(true);
+    let listener = options.bind(format!("unix:{socket}").as_str())?;
     let server = Server::new()
         .service(FilesServer::new(Made::new()))
         .receive_descriptors("nigh.test.v1.Files", FdLimits::with_inode_table());

@@ -312,7 +312,7 @@ impl HttpBody for AnswerBody {
         }
         let polled = Pin::new(body).poll_frame(cx);
         // Before the message that mentions them, so that nobody looks for what is not there.
-        if let Some(status) = this.fds.as_ref().and_then(ClientCall::loss) {
+        if let Some(status) = this.fds.as_ref().and_then(|fds| fds.poll_loss(cx)) {
             (this.answer, this.fds) = (None, None);
             return Poll::Ready(Some(Err(status)));
         }

@@ -86,6 +86,11 @@ impl Attachment {
         matches!(*self.state(), State::Waiting(_))
     }
 
+    /// Whether it has left, or never will.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(*self.state(), State::Left | State::Failed(_))
+    }
+
     /// Waits until it has left.
     pub(super) async fn sent(&self) -> Result<(), UnsentError> {
         loop {

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Context;
 
+use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
 use super::attachment::Attachment;
@@ -68,6 +70,8 @@ struct State {
 pub(crate) struct Call {
     state: Mutex<State>,
     changed: Notify,
+    /// Who reads the answer: woken by a loss, which is told at once, and when what it waits for has left.
+    answer: AtomicWaker,
 }
 
 impl Call {
@@ -105,6 +109,7 @@ impl Call {
         Arc::new(Self {
             state: Mutex::new(state),
             changed: Notify::new(),
+            answer: AtomicWaker::new(),
         })
     }
 
@@ -160,6 +165,19 @@ impl Call {
         }
         state.loose.push(attachment);
         Ok(())
+    }
+
+    /// Whether something attached in grpcfd's way still waits for a byte to leave with; wakes the task when not.
+    pub(super) fn poll_loose(&self, cx: &Context<'_>) -> bool {
+        self.answer.register(cx.waker());
+        let mut state = self.state();
+        state.loose.retain(|attachment| !attachment.is_settled());
+        !state.loose.is_empty()
+    }
+
+    /// Something attached in grpcfd's way has left.
+    pub(super) fn loose_has_left(&self) {
+        self.answer.wake();
     }
 
     pub(super) fn has_loose(&self) -> bool {
@@ -223,8 +241,10 @@ impl Call {
             )
         };
         for attachment in loose {
-            let way = self.state().loose_way.clone();
-            way.ok_or(Incapable::NoTable)?.loose.push(attachment, self);
+            let mut state = self.state();
+            let way = state.loose_way.clone().ok_or(Incapable::NoTable)?;
+            state.loose.push(Arc::clone(&attachment));
+            way.loose.push(attachment, self);
         }
         if attached.is_empty() {
             return Ok(());
@@ -315,7 +335,14 @@ impl Call {
         let came = std::mem::take(&mut state.came);
         drop(state);
         self.changed.notify_waiters();
+        self.answer.wake();
         closer::drop_off(came);
+    }
+
+    /// As [`loss`](Self::loss), and wakes the task when there is one later.
+    pub(super) fn poll_loss(&self, cx: &Context<'_>) -> Option<Loss> {
+        self.answer.register(cx.waker());
+        self.loss()
     }
 
     pub(super) fn loss(&self) -> Option<Loss> {

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::call::Call;
 use super::error::{AttachError, Incapable, TakeError, UnsentError};
 use super::inode::InodeUrl;
+use crate::peer::Arrival;
 
 /// A descriptor's number in its call and direction: what a message says instead of the descriptor.
 ///
@@ -49,6 +50,28 @@ impl fmt::Display for FdIndex {
 ///
 /// What nobody takes is closed when the call ends: on the server with the last byte of the answer, on the client when
 /// the call failed or the response and all handles are gone.
+///
+/// A descriptor can be anything: see [`fdcheck`](crate::fdcheck) before it is read, mapped or trusted to be a certain
+/// file. What is looked at with [`with`](Self::with) and not taken is closed with its call:
+///
+/// ```
+/// use nigh::{DescriptorsExt as _, FileKind, fdcheck};
+///
+/// fn settings(request: &mut tonic::Request<u32>) -> Result<std::fs::File, tonic::Status> {
+///     let (index, fds) = (*request.get_ref(), request.descriptors());
+///     let checked = fds.with(index, |fd| {
+///         fdcheck::require_kind(fd, FileKind::Regular)?;
+///         // Whoever sent it can change it no more: it is read as it was checked.
+///         fdcheck::require_sealed(fd)
+///     });
+///     if let Some(Err(unfit)) = checked {
+///         return Err(tonic::Status::invalid_argument(unfit.to_string()));
+///     }
+///     Ok(fds.take(index)?.into())
+/// }
+/// # let mut request = tonic::Request::new(0);
+/// # assert_eq!(settings(&mut request).unwrap_err().code(), tonic::Code::InvalidArgument);
+/// ```
 #[derive(Debug, Clone)]
 pub struct Descriptors {
     pub(super) call: Arc<Call>,
@@ -176,10 +199,12 @@ impl Descriptors {
     fn of(extensions: &mut Extensions) -> &mut Self {
         // A peer is set on what was received; without a handle such a call carries nothing.
         let received = extensions.get::<Peer>().is_some();
+        let arrival = extensions.get::<Arrival>();
+        let why = arrival.map_or(Incapable::NotNigh, |arrival| arrival.no_descriptors);
         extensions.get_or_insert_with(|| {
             if received {
                 Self {
-                    call: Call::incapable(Incapable::NotNigh),
+                    call: Call::incapable(why),
                 }
             } else {
                 Self::new()

@@ -17,7 +17,8 @@ pub enum Loss {
     TooManyInFlight,
     /// `sendmsg` said EPERM.
     #[error(
-        "the sender may not pass descriptors here (EPERM: the receiving socket has SO_PASSRIGHTS off, or a security module)"
+        "the sender's kernel may not pass descriptors to this receiver (EPERM): let the receiving service take \
+         descriptors, and bind its listener with pass_rights; if it does, ask the security module (SELinux, AppArmor)"
     )]
     NotPermitted,
     /// `sendmsg` refused the descriptors for another reason.
@@ -85,6 +86,8 @@ impl Loss {
     pub(crate) fn status(self) -> Status {
         let text = format!("the call's descriptors were lost: {self}");
         match self {
+            // Not PERMISSION_DENIED: who the caller is has no part in it, and a retry is in vain until the receiver
+            // is set up otherwise.
             Self::NotPermitted => Status::failed_precondition(text),
             Self::NotAccepted => Status::failed_precondition(self.to_string()),
             Self::Count { .. } => Status::internal(text),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -61,7 +61,8 @@ pub(crate) struct ServerCall {
 }
 
 impl ServerCall {
-    /// Takes the call's number out of its headers and finds what came for it. `None`: the call carries nothing.
+    /// Takes the call's number out of its headers and finds what came for it. `None`: the call carries nothing, for
+    /// the reason that [`Arrival`](crate::Arrival) has.
     pub(crate) fn begin(link: &Arc<Link>, headers: &mut HeaderMap) -> Result<Option<Self>, Status> {
         let bad = || Status::invalid_argument("nigh-call: not a number of a new call");
         let id = match link.peering() {
@@ -75,7 +76,10 @@ impl ServerCall {
         let id = id.map(|id| id.ok_or_else(bad)).transpose()?;
         let call = match id {
             Some(id) => link.claim(id).ok_or_else(bad)?,
-            None => Call::incapable(Incapable::NotNigh),
+            None => Call::incapable(match link.peering() {
+                Peering::Not(why) => why,
+                _ => Incapable::NotNigh,
+            }),
         };
         let link = Arc::clone(link);
         Ok(Some(Self { call, link, id }))
@@ -104,10 +108,15 @@ impl ServerCall {
     }
 
     /// Lets leave what a handler attached to its answer.
-    pub(crate) fn send(this: Option<&Self>, reply: &Descriptors) -> Result<(), Status> {
+    pub(crate) fn send(
+        this: Option<&Self>,
+        reply: &Descriptors,
+        otherwise: Incapable,
+    ) -> Result<(), Status> {
         let sent = match this {
             Some(this) => this.call.adopt(&reply.call),
-            None if reply.call.has_attached() || reply.call.has_loose() => Err(Incapable::NotNigh),
+            None if reply.call.has_loose() => Err(Incapable::NoTable),
+            None if reply.call.has_attached() => Err(otherwise),
             None => Ok(()),
         };
         sent.map_err(Incapable::status)
@@ -117,6 +126,7 @@ impl ServerCall {
     pub(crate) fn watch(self, body: Body) -> Body {
         Body::new(AnswerWithFds {
             body: Some(body),
+            held: None,
             call: self,
         })
     }
@@ -131,9 +141,35 @@ impl Drop for ServerCall {
     }
 }
 
+/// An answer, which fails when descriptors of its call are lost.
+///
+/// Trap: nothing on the wire tells grpcfd's receiver of a descriptor that the kernel refused. So the status waits until
+/// all of them have left, and an empty DATA frame goes before it, for those that have no byte to leave with.
 struct AnswerWithFds {
     body: Option<Body>,
+    /// The end of the answer, while descriptors are on their way.
+    held: Option<Option<Result<Frame<Bytes>, Status>>>,
     call: ServerCall,
+}
+
+impl AnswerWithFds {
+    /// Passes a frame on, or holds it back if it is the end.
+    fn pass(
+        &mut self,
+        frame: Option<Result<Frame<Bytes>, Status>>,
+        cx: &Context<'_>,
+    ) -> Option<Result<Frame<Bytes>, Status>> {
+        let is_end = match &frame {
+            Some(Ok(frame)) => frame.is_trailers(),
+            Some(Err(_)) => false,
+            None => true,
+        };
+        if is_end && self.call.call.poll_loose(cx) {
+            self.held = Some(frame);
+            return Some(Ok(Frame::data(Bytes::new())));
+        }
+        frame
+    }
 }
 
 impl HttpBody for AnswerWithFds {
@@ -148,17 +184,26 @@ impl HttpBody for AnswerWithFds {
         let Some(body) = &mut this.body else {
             return Poll::Ready(None);
         };
-        // A loss is told with the next frame: a handler that waits for more gets it from `wait` or `take` before.
-        if let Some(loss) = this.call.call.loss() {
+        // At once, also when the handler has nothing to say for long; it is dropped with its stream.
+        if let Some(loss) = this.call.call.poll_loss(cx) {
             this.body = None;
             let trailers = loss.status().into_http::<()>().into_parts().0.headers;
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
-        Pin::new(body).poll_frame(cx)
+        if this.held.is_some() {
+            if this.call.call.poll_loose(cx) {
+                return Poll::Pending;
+            }
+            return Poll::Ready(this.held.take().flatten());
+        }
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        Poll::Ready(this.pass(frame, cx))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+        self.held.is_none()
+            && !self.call.call.has_loose()
+            && self.body.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -247,6 +292,11 @@ impl ClientCall {
 
     pub(crate) fn loss(&self) -> Option<Status> {
         self.call.loss().map(Loss::status)
+    }
+
+    /// As [`loss`](Self::loss), and wakes the task when there is one later.
+    pub(crate) fn poll_loss(&self, cx: &Context<'_>) -> Option<Status> {
+        self.call.poll_loss(cx).map(Loss::status)
     }
 
     /// The connection broke before the call was sent. Whether another may carry it, with all its descriptors.

@@ -146,6 +146,7 @@ impl<C: FdSend> FdSocket<C> {
                 Ok(length) => {
                     for (loose, _) in &self.leaving {
                         loose.attachment.left();
+                        loose.call.loose_has_left();
                     }
                     closer::drop_off(std::mem::take(&mut self.leaving));
                     return Poll::Ready(Ok(Some(length)));

@@ -23,7 +23,7 @@ use tower::util::BoxCloneSyncService;
 use super::answer::{Dialect, Turned};
 use super::body::{WatchedBody, deadline_exceeded, handler_panicked};
 use crate::deadline;
-use crate::fd::{Descriptors, Link, Receivers, ServerCall};
+use crate::fd::{Descriptors, Incapable, Link, Receivers, ServerCall};
 use crate::peer::Arrival;
 use crate::wire::HTTP1;
 
@@ -144,6 +144,8 @@ impl Calls {
         }
         let timeout = deadline::timeout(request.headers())
             .map_err(|bad| Status::invalid_argument(bad.to_string()))?;
+        let arrival = self.extensions.get::<Arrival>();
+        let no_fds = arrival.map_or(Incapable::NotNigh, |arrival| arrival.no_descriptors);
         let extensions = request.extensions_mut();
         extensions.extend(self.extensions.clone());
         extensions.insert(self.peer.clone());
@@ -157,6 +159,7 @@ impl Calls {
             timeout,
             counters: Arc::clone(counters),
             fds,
+            no_fds,
         })
     }
 }
@@ -228,6 +231,8 @@ struct Call {
     timeout: Option<std::time::Duration>,
     counters: Arc<Counters>,
     fds: Option<ServerCall>,
+    /// Why there are none.
+    no_fds: Incapable,
 }
 
 impl Call {
@@ -239,6 +244,7 @@ impl Call {
             timeout,
             counters,
             fds,
+            no_fds,
         } = self;
         counters.calls_handled();
         let mut deadline = timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout)));
@@ -255,7 +261,7 @@ impl Call {
         match answer {
             Ok(Ok(mut response)) => {
                 if let Some(reply) = response.extensions_mut().remove::<Descriptors>()
-                    && let Err(status) = ServerCall::send(fds.as_ref(), &reply)
+                    && let Err(status) = ServerCall::send(fds.as_ref(), &reply, no_fds)
                 {
                     return dialect.answer(&status);
                 }

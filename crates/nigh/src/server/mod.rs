@@ -249,8 +249,10 @@ impl Server {
     /// Lets callers send descriptors to a service, within `limits`: `S::NAME` or its gRPC name. Handlers take them by
     /// [`DescriptorsExt`](crate::DescriptorsExt).
     ///
-    /// Descriptors sent to any other service are closed, and that call fails. With no such service the kernel is told
-    /// to let nobody send any (`SO_PASSRIGHTS`, Linux 6.16). Sending descriptors to callers needs no leave.
+    /// Descriptors sent to any other service are closed, and that call fails. With no such service the kernel lets
+    /// nobody send any: a listener refuses them from before it listens (`SO_PASSRIGHTS`, Linux 6.16; an older kernel
+    /// cannot, which is logged) until a server with such a service runs. grpcfd's clients, who may send before that,
+    /// need a listener bound with `pass_rights(true)`. Sending descriptors to callers needs no leave.
     #[must_use]
     pub fn receive_descriptors(mut self, service: impl Into<String>, limits: FdLimits) -> Self {
         self.receivers.add(service.into(), limits);
@@ -381,7 +383,6 @@ impl Server {
             drain: front.drain(),
             receivers: self.receivers,
         });
-        let takes_descriptors = !routes.receivers.is_empty();
         let limits = Arc::new(self.limits);
         let wires: Arc<[_]> = crate::wire::all().into();
         let usual = self.policy.unwrap_or_else(Policy::same_user);
@@ -391,12 +392,6 @@ impl Server {
             via,
         } in self.doors
         {
-            if matches!(via, Via::Streams(_))
-                && let Err(error) = listener.set_pass_rights(takes_descriptors)
-            {
-                // Nothing is lost but a defence: what comes unasked is closed all the same.
-                tracing::warn!("{}: SO_PASSRIGHTS: {error}", listener.address());
-            }
             let protocol = match via {
                 Via::Other(protocol) => protocol,
                 Via::Streams(tls) => Arc::new(Streams {

@@ -39,6 +39,10 @@ struct Caller {
 }
 
 impl Protocol for Streams {
+    fn takes_descriptors(&self) -> Option<bool> {
+        Some(!self.routes.receivers.is_empty())
+    }
+
     fn serve(&self, connection: Connection) -> Serving {
         let (transport, peer, listener, hold) = connection.into_parts();
         let Ok(stream) = transport.into_stream() else {
@@ -144,6 +148,11 @@ async fn serve(
         ),
     };
     let greeting_time = limits.connections.greeting_time;
+    let no_descriptors = match (&peer, &tls) {
+        (Peer::Local(_), None) => Incapable::NotNigh,
+        (Peer::Local(_), Some(_)) => Incapable::Tls,
+        _ => Incapable::NotLocal,
+    };
     let transport = match tls {
         None => Transport::Plain(socket),
         Some(tls) => {
@@ -166,6 +175,7 @@ async fn serve(
     extensions.insert(Arrival {
         listener,
         wire: wire.name(),
+        no_descriptors,
     });
     let calls = Calls::new(routes, peer, extensions, standing).linked(link);
     let served = wire

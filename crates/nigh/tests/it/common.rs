@@ -52,8 +52,12 @@ impl Served {
         listener: Listener,
         change: impl FnOnce(Server) -> Server,
     ) -> Self {
+        Self::by(socket, change(Server::new().listen(listener)))
+    }
+
+    /// Runs a server that has its listeners already; the first is on `socket`.
+    pub(crate) fn by(socket: TempSocket, mut server: Server) -> Self {
         let service = TestService::default();
-        let mut server = change(Server::new().listen(listener));
         let counters = server.counters();
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(server.run(async move { drop(stopped.await) }));

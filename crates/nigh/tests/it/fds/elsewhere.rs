@@ -1,21 +1,52 @@
 //! A receiver that could not open the file itself: it lives in another mount namespace, where the path is missing.
 
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Stdio};
 
-use nigh::{Channel, DescriptorsExt as _};
-use nigh_testkit::service::proto::Payload;
-use nigh_testkit::service::proto::test_client::TestClient;
-use tonic::Request;
+use nigh::{Channel, DescriptorsExt as _, FileKind, Server, fdcheck};
+use nigh_testkit::TempSocket;
+use nigh_testkit::service::proto::broker_client::BrokerClient;
+use nigh_testkit::service::proto::broker_server::{Broker, BrokerServer};
+use nigh_testkit::service::proto::wish::Wish as Kind;
+use nigh_testkit::service::proto::{Gift, Wish};
+use tonic::{Request, Response, Status};
 
-use super::service::{generous, mentioned, message, roomy, serve};
+use super::service::{generous, roomy};
+use crate::common::{Served, bind};
+
+/// Opens in its own namespace what it is asked for, and reads the file that came with the question.
+struct Opener;
+
+#[tonic::async_trait]
+impl Broker for Opener {
+    async fn give(&self, request: Request<Wish>) -> Result<Response<Gift>, Status> {
+        let mut reply = Response::new(Gift::default());
+        match request.get_ref().wish.clone() {
+            Some(Kind::Open(path)) => reply.get_mut().fd = reply.attach(File::open(path)?)?.into(),
+            // The caller's file, which this process could not open by name: the length of its content.
+            Some(Kind::Bind(index)) => {
+                let content = std::io::read_to_string(File::from(request.take_fd(index)?))?;
+                reply.get_mut().fd = u32::try_from(content.len()).unwrap();
+            }
+            None => return Err(Status::invalid_argument("nothing was asked for")),
+        }
+        Ok(reply)
+    }
+}
 
 #[tokio::test]
 async fn a_file_arrives_where_its_path_leads_nowhere() {
     nigh_testkit::require_root!();
-    let (served, _) = serve(roomy(), generous);
+    let socket = TempSocket::shared();
+    let listener = bind(&socket, 0o666);
+    let served = Served::of(socket, listener, |server: Server| {
+        let server = server.service(BrokerServer::new(Opener));
+        generous(server.receive_descriptors("nigh.test.v1.Broker", roomy()))
+    });
     // The child hides /var/tmp behind an empty file system and then runs the test below.
     let secret = tempfile("/var/tmp");
+    let inode = std::fs::metadata(&secret).unwrap().ino();
     let program = std::env::current_exe().unwrap();
     let mut child = Command::new("unshare");
     child
@@ -24,6 +55,7 @@ async fn a_file_arrives_where_its_path_leads_nowhere() {
         .arg(program)
         .env("NIGH_TEST_SERVER", served.socket.address())
         .env("NIGH_TEST_SECRET", &secret)
+        .env("NIGH_TEST_INODE", inode.to_string())
         .stdin(Stdio::null());
     let output = tokio::process::Command::from(child).output().await.unwrap();
     std::fs::remove_file(&secret).unwrap();
@@ -38,7 +70,7 @@ async fn a_file_arrives_where_its_path_leads_nowhere() {
 
 fn tempfile(directory: &str) -> String {
     let path = format!("{directory}/nigh-{}", std::process::id());
-    std::fs::write(&path, "found").unwrap();
+    std::fs::write(&path, "the parent's own").unwrap();
     path
 }
 
@@ -46,22 +78,24 @@ fn tempfile(directory: &str) -> String {
 #[ignore = "runs as a child of a_file_arrives_where_its_path_leads_nowhere"]
 async fn hidden() {
     let path = nigh_testkit::child_variable("NIGH_TEST_SECRET");
-    assert!(
-        std::fs::File::open(&path).is_err(),
-        "the path leads nowhere here"
-    );
+    assert!(File::open(&path).is_err(), "the path leads nowhere here");
     let options = Channel::options().descriptors(roomy());
     let address = nigh_testkit::child_variable("NIGH_TEST_SERVER");
-    let mut client = TestClient::new(options.connect(address.as_str()).await.unwrap());
-    // Ours goes there and comes back; the server could not open it by name either.
+    let mut client = BrokerClient::new(options.connect(address.as_str()).await.unwrap());
+    // The parent's own file, by its path there.
+    let wish = Wish {
+        wish: Some(Kind::Open(path.clone())),
+    };
+    let reply = client.give(wish).await.unwrap();
+    let file = File::from(reply.take_fd(reply.get_ref().fd).unwrap());
+    fdcheck::require_kind(&file, FileKind::Regular).unwrap();
+    let inode = nigh_testkit::child_variable("NIGH_TEST_INODE");
+    assert_eq!(file.metadata().unwrap().ino().to_string(), inode);
+    assert_eq!(std::io::read_to_string(file).unwrap(), "the parent's own");
+    // And ours there, which the parent could not open by name either.
     std::fs::write("/var/tmp/own", "mine").unwrap();
-    let mut request = Request::new(Payload::default());
-    let index = request
-        .attach(std::fs::File::open("/var/tmp/own").unwrap())
-        .unwrap();
-    *request.get_mut() = message(&[index], 0);
-    let reply = client.echo(request).await.unwrap();
-    let back: OwnedFd = reply.take_fd(mentioned(reply.get_ref())[0]).unwrap();
-    let content = std::io::read_to_string(std::fs::File::from(back)).unwrap();
-    assert_eq!(content, "mine");
+    let mut request = Request::new(Wish::default());
+    let index = request.attach(File::open("/var/tmp/own").unwrap()).unwrap();
+    request.get_mut().wish = Some(Kind::Bind(index.into()));
+    assert_eq!(client.give(request).await.unwrap().get_ref().fd, 4);
 }

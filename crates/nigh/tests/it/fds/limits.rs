@@ -80,6 +80,26 @@ async fn each_limit_of_the_server_is_named() {
 }
 
 #[tokio::test]
+async fn a_loss_is_told_at_once_while_the_handler_waits() {
+    let (served, _) = serve(limited(|limits| limits.per_call_max = 3), |server| server);
+    let mut client = connect(&served, roomy()).await;
+    let fds = nigh::Descriptors::new();
+    let (say, said) = tokio::sync::mpsc::channel::<Payload>(1);
+    let mut request = Request::new(tokio_stream::wrappers::ReceiverStream::new(said));
+    request.extensions_mut().insert(fds.clone());
+    let mut answers = client.chat(request).await.unwrap().into_inner();
+    // No message follows: the handler has nothing to read and nothing to say.
+    for _ in 0..4 {
+        fds.attach(named("x")).unwrap();
+    }
+    let told = answers.message().await;
+    assert_exhausted(told.map(|_| 0), "limit of 3 descriptors in one call");
+    drop(say);
+    assert_eq!(served.counts().connections_admitted, 1);
+    served.stop().await;
+}
+
+#[tokio::test]
 async fn one_user_shares_one_allowance_over_all_its_connections() {
     let (served, mirror) = serve(roomy(), |server| {
         let mut limits = nigh::Limits::default();
@@ -150,6 +170,13 @@ async fn where_nothing_can_be_carried_nothing_is_sent() {
         refused(channel)
             .await
             .contains(&Incapable::NotAccepted.to_string())
+    );
+    let wire = options().wire(nigh::Wire::Nigh);
+    let channel = wire.connect(served.address()).await.unwrap();
+    assert!(
+        refused(channel)
+            .await
+            .contains(&Incapable::NighWire.to_string())
     );
     let tcp = options().lazy("tcp:127.0.0.1:1").unwrap();
     assert!(
@@ -222,28 +249,47 @@ async fn a_service_that_did_not_opt_in_gets_nothing() {
 
 #[tokio::test]
 async fn a_listener_without_receivers_has_the_kernel_refuse() {
-    use std::io::IoSlice;
-    use std::os::fd::AsFd as _;
-    let served = Served::plain();
-    let connected = std::os::unix::net::UnixStream::connect(served.socket.path()).unwrap();
-    connected.set_nonblocking(true).unwrap();
-    let stream = nigh_socket::UnixStream::new(connected.into()).unwrap();
-    // The listener says so when the server runs, which it does by the time it has answered somebody.
-    served.client().await.echo(message(&[], 0)).await.unwrap();
-    let late = std::os::unix::net::UnixStream::connect(served.socket.path()).unwrap();
-    late.set_nonblocking(true).unwrap();
-    let late = nigh_socket::UnixStream::new(late.into()).unwrap();
-    if !stream.set_pass_rights(true).unwrap() {
+    let socket = nigh_testkit::TempSocket::private();
+    let listener = bind(&socket, 0o600);
+    if listener.passes_rights().unwrap() {
         nigh_testkit::skip("this kernel has no SO_PASSRIGHTS");
         return;
     }
-    let file = named("x");
-    let sent = late.try_send_with_fds(&[IoSlice::new(b"x")], &[file.as_fd()]);
-    assert!(
-        matches!(sent, Err(nigh_socket::SendError::DescriptorsRefused)),
-        "{sent:?}"
-    );
+    // Before any server runs, and while one does.
+    assert!(!takes(&socket));
+    let served = Served::on(socket, listener, |server| server);
+    served.client().await.echo(message(&[], 0)).await.unwrap();
+    assert!(!takes(&served.socket));
     served.stop().await;
+    // What a listener was told before does not matter to the server.
+    let socket = nigh_testkit::TempSocket::private();
+    let options = nigh::Listener::options().pass_rights(true);
+    let listener = options.bind(socket.address().as_str()).unwrap();
+    assert!(takes(&socket));
+    let served = Served::on(socket, listener, |server| server);
+    served.client().await.echo(message(&[], 0)).await.unwrap();
+    assert!(!takes(&served.socket));
+    served.stop().await;
+    let (served, _) = serve(roomy(), |server| server);
+    let mut client = connect(&served, roomy()).await;
+    client.echo(message(&[], 0)).await.unwrap();
+    assert!(takes(&served.socket));
+    served.stop().await;
+}
+
+/// Whether the kernel lets a caller that comes now send a descriptor.
+fn takes(socket: &nigh_testkit::TempSocket) -> bool {
+    use std::os::fd::AsFd as _;
+    let connected = std::os::unix::net::UnixStream::connect(socket.path()).unwrap();
+    connected.set_nonblocking(true).unwrap();
+    let stream = nigh_socket::UnixStream::new(connected.into()).unwrap();
+    let file = named("x");
+    let sent = stream.try_send_with_fds(&[std::io::IoSlice::new(b"x")], &[file.as_fd()]);
+    match sent {
+        Ok(_) => true,
+        Err(nigh_socket::SendError::DescriptorsRefused) => false,
+        Err(error) => panic!("{error}"),
+    }
 }
 
 #[tokio::test]

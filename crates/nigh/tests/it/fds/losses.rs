@@ -3,13 +3,14 @@
 use std::io::IoSlice;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use nigh::{Channel, DescriptorsExt as _, Policy};
-use nigh_testkit::Child;
+use nigh::{Channel, DescriptorsExt as _, FdLimits, Policy};
 use nigh_testkit::service::proto::test_client::TestClient;
 use nigh_testkit::service::proto::{DownloadRequest, Payload};
+use nigh_testkit::{Child, TempSocket};
 use tonic::{Code, Request, Status};
 
 use super::service::{generous, mentioned, message, named, roomy, serve};
+use super::table::{self, Inside};
 
 /// Sends so many files, and gets them back.
 async fn carry(client: &mut TestClient<Channel>, count: usize) -> Result<usize, Status> {
@@ -179,8 +180,107 @@ async fn a_caller_that_takes_none_by_the_kernels_word_fails_its_own_call() {
     let number = nigh_testkit::inherited(connected.into());
     let mut client = client_of(&format!("fd:{number}")).await;
     let status = carry(&mut client, 2).await.unwrap_err();
-    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
-    assert!(status.message().contains("EPERM"), "{status}");
+    assert_not_permitted(&status);
     client.echo(message(&[], 0)).await.unwrap();
     served.stop().await;
+}
+
+#[track_caller]
+fn assert_not_permitted(status: &Status) {
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+    for words in ["EPERM", "pass_rights", "security module"] {
+        assert!(status.message().contains(words), "{status}");
+    }
+}
+
+/// A connection to `server` through a socket at which the kernel takes no descriptors; `None` where it cannot refuse them.
+async fn through_a_socket_that_takes_none(server: &nigh::Address) -> Option<TempSocket> {
+    let place = TempSocket::private();
+    let listener = tokio::net::UnixListener::bind(place.path()).unwrap();
+    let (here, _there) = nigh_socket::UnixStream::pair().unwrap();
+    if !here.set_pass_rights(false).unwrap() {
+        nigh_testkit::skip("this kernel has no SO_PASSRIGHTS");
+        return None;
+    }
+    let to = std::path::PathBuf::from(server.to_string().trim_start_matches("unix:"));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let copy = stream.as_fd().try_clone_to_owned().unwrap();
+            let told = nigh_socket::UnixStream::new(copy).unwrap();
+            assert!(told.set_pass_rights(false).unwrap());
+            let mut upstream = tokio::net::UnixStream::connect(&to).await.unwrap();
+            tokio::spawn(
+                async move { tokio::io::copy_bidirectional(&mut stream, &mut upstream).await },
+            );
+        }
+    });
+    Some(place)
+}
+
+#[tokio::test]
+async fn a_caller_whose_kernel_may_not_send_fails_its_own_call() {
+    let (served, _) = serve(roomy(), generous);
+    let Some(place) = through_a_socket_that_takes_none(&served.address()).await else {
+        return;
+    };
+    let mut client = client_of(&place.address()).await;
+    assert_not_permitted(&carry(&mut client, 2).await.unwrap_err());
+    client.echo(message(&[], 0)).await.unwrap();
+    // In the middle of a stream, too; the handler that waits for its next message does not keep the caller waiting.
+    let (say, said) = tokio::sync::mpsc::channel(1);
+    let fds = nigh::Descriptors::new();
+    let mut request = Request::new(tokio_stream::wrappers::ReceiverStream::new(said));
+    request.extensions_mut().insert(fds.clone());
+    let mut answers = client.chat(request).await.unwrap().into_inner();
+    say.send(message(&[], 0)).await.unwrap();
+    answers.message().await.unwrap().unwrap();
+    fds.attach(named("x")).unwrap();
+    assert_not_permitted(&answers.message().await.unwrap_err());
+    client.echo(message(&[], 0)).await.unwrap();
+    assert_eq!(served.counts().connections_admitted, 1);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn in_grpcfds_way_a_refusal_of_the_kernel_fails_its_call_alone_too() {
+    for inside in [Inside::Plain, Inside::Tls] {
+        let server = table::serve(inside, FdLimits::with_inode_table());
+        let address = server.served.address();
+        let Some(place) = through_a_socket_that_takes_none(&address).await else {
+            return;
+        };
+        let limits = FdLimits::with_inode_table();
+        let mut client = server.client_at(&place.address(), limits).await;
+        let mut request = Request::new(Payload::default());
+        request.descriptors().attach_inode(named("x")).unwrap();
+        assert_not_permitted(&client.echo(request).await.unwrap_err());
+        client.echo(Payload::default()).await.unwrap();
+
+        // The other way: the server's descriptors meet a caller's socket that takes none.
+        let connected = std::os::unix::net::UnixStream::connect(server.served.socket.path());
+        let connected = connected.unwrap();
+        connected.set_nonblocking(true).unwrap();
+        let told = nigh_socket::UnixStream::new(connected.try_clone().unwrap().into()).unwrap();
+        assert!(told.set_pass_rights(false).unwrap());
+        drop(told);
+        let number = nigh_testkit::inherited(connected.into());
+        let mut client = server.client_at(&format!("fd:{number}"), limits).await;
+        let ask = crate::common::payload("give /dev/null");
+        for _ in 0..20 {
+            // Always told, also when the whole answer was ready before its first byte left.
+            assert_not_permitted(&client.echo(ask.clone()).await.unwrap_err());
+        }
+        client.echo(Payload::default()).await.unwrap();
+        let request = DownloadRequest { count: 3, bytes: 0 };
+        let mut answers = client.download(request).await.unwrap().into_inner();
+        let failed = loop {
+            match answers.message().await {
+                Ok(message) => assert!(message.is_some(), "a stream that looks whole"),
+                Err(status) => break status,
+            }
+        };
+        assert_not_permitted(&failed);
+        client.echo(Payload::default()).await.unwrap();
+        server.served.stop().await;
+    }
 }

@@ -1,6 +1,7 @@
 //! Open files inside calls, between two nigh ends: what is attached arrives, where it belongs, or the call fails.
 
 mod association;
+mod checks;
 mod elsewhere;
 mod ends;
 mod inode;
@@ -9,3 +10,4 @@ mod leaks;
 mod limits;
 mod losses;
 mod service;
+mod table;
