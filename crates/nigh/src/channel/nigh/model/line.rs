@@ -1,6 +1,7 @@
 //! The virtual stream: what is written is read in other pieces, later, or never.
 
 use std::collections::VecDeque;
+use std::future::{Pending, pending};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -8,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
+use tokio::time::{Timeout, timeout};
 
 use super::Dice;
 use super::watch::Watch;
@@ -27,7 +28,8 @@ struct Half {
     is_reset: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
-    stall: Option<Pin<Box<Sleep>>>,
+    /// A time in which nothing moves.
+    stall: Option<Pin<Box<Timeout<Pending<()>>>>>,
 }
 
 impl Half {
@@ -63,7 +65,7 @@ impl Half {
         match self.dice.roll(40) {
             0 => {
                 let time = Duration::from_micros(self.dice.next() % 5000 + 1);
-                let mut stall = Box::pin(tokio::time::sleep(time));
+                let mut stall = Box::pin(timeout(time, pending()));
                 // A new timer is not due yet.
                 let _ = stall.as_mut().poll(cx);
                 self.stall = Some(stall);

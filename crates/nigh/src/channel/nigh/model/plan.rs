@@ -90,7 +90,7 @@ impl Plan {
                 polls: dice.roll(6),
             },
             3 => Manner::ReadSome {
-                messages: dice.roll(4) as u32,
+                messages: u32::try_from(dice.roll(4)).unwrap(),
             },
             4 => Manner::BreakBody,
             _ => Manner::Wait,
@@ -278,7 +278,7 @@ impl Order {
 
 pub(super) async fn pause(micros: u64) {
     if micros > 0 {
-        tokio::time::sleep(Duration::from_micros(micros)).await;
+        super::pass(Duration::from_micros(micros)).await;
     }
 }
 
