@@ -1,8 +1,8 @@
 //! The arguments of `nigh`, from which its help, its completions and its manual are made.
 
 mod bench;
-
-pub use bench::BenchArgs;
+mod drpc;
+mod sockets;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +13,13 @@ use nigh_socket::{Address, Listen, Policy};
 use crate::call::schema::{Origin, Target};
 use crate::duration;
 use crate::output::When;
+
+pub use bench::BenchArgs;
+pub use drpc::{DrpcArgs, FramingChoice};
+pub use sockets::{
+    BridgeArgs, DoctorArgs, EchoArgs, ListenArgs, LsArgs, PeersArgs, Place, RecvArgs, SendArgs,
+    ShowArgs,
+};
 
 /// Serve, call and inspect local RPC.
 #[derive(Debug, Parser)]
@@ -28,7 +35,7 @@ pub struct Cli {
 
 const ADDRESSES: &str = "\
 Addresses: unix:PATH, unix-abstract:NAME, fd:N, tcp:HOST:PORT, https://HOST:PORT (clients),
-autobind: (servers). Durations: 250ms, 1.5s, 2m.";
+published:FILE (clients: what a server wrote there with --publish), autobind: (servers). Durations: 250ms, 1.5s, 2m.";
 
 const CALL_HELP: &str = "\
 Exit code: 0 OK, 2 usage (bad address, bad JSON, no such method), 3 cannot connect,
@@ -53,7 +60,8 @@ Without METHOD, or without MODULE, the known ones are listed and nobody is calle
 
 Examples:
   nigh drpc unix:/tmp/d TEST GREETING 0a05776f726c64
-  nigh drpc unix:/tmp/d 0 0 --proto hello.proto --type drpc.Hello:drpc.HelloResponse '{\"name\": \"you\"}'
+  nigh drpc unix:/tmp/d TEST GREETING --proto Hello '{\"name\": \"you\"}'
+  nigh drpc unix:/tmp/d 77 1 --proto-file app.proto --proto app.Ask:app.Answer '{}'
   nigh drpc unix:/run/daos_agent/daos_agent.sock sec_agent request_creds --framing probe";
 
 const TAP_HELP: &str = "\
@@ -83,11 +91,28 @@ pub enum Command {
     /// Call a method over and over, and show how long it takes on each wire
     #[command(after_help = bench::HELP)]
     Bench(BenchArgs),
+    /// Send records to a socket of any kind
+    #[command(after_help = sockets::SEND_HELP)]
+    Send(SendArgs),
+    /// Receive records on a socket of any kind
+    #[command(after_help = sockets::RECV_HELP)]
+    Recv(RecvArgs),
+    /// Send back whatever comes
+    #[command(after_help = sockets::ECHO_HELP)]
+    Echo(EchoArgs),
     /// Serve feature flags with flagd's protocols; check, evaluate and compare files of flags
     #[command(subcommand)]
     Flagd(nigh_flagd::cli::Command),
+    /// Connect whoever connects here with a server there
+    #[command(after_help = sockets::BRIDGE_HELP)]
+    Bridge(BridgeArgs),
     /// List listening Unix sockets
     Ls(LsArgs),
+    /// Show who is connected to a socket, and what does not move
+    #[command(after_help = sockets::PEERS_HELP)]
+    Peers(PeersArgs),
+    /// Tell what this kernel and system allow, and who holds a name
+    Doctor(DoctorArgs),
     /// Start a private server, call it in every way, and show what happened
     Demo(DemoArgs),
     /// Print a completion script
@@ -131,6 +156,10 @@ pub struct ServeArgs {
     /// Take the address over from a server that listens there.
     #[arg(long)]
     pub replace: bool,
+    /// Write the address into this file, for clients that are given published:FILE. With several
+    /// addresses as often as there are addresses, in their order.
+    #[arg(long, value_name = "FILE")]
+    pub publish: Vec<PathBuf>,
     /// Time that running calls get after SIGINT or SIGTERM; a second one cuts them off.
     #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "10s")]
     pub drain: Duration,
@@ -263,56 +292,6 @@ pub struct WhoArgs {
     pub json: bool,
 }
 
-/// Arguments of `nigh drpc`.
-#[derive(Debug, Args)]
-pub struct DrpcArgs {
-    /// The server's address.
-    #[arg(value_name = "ADDR", value_parser = server)]
-    pub address: Address,
-    /// The module: a number, or a name that DAOS has.
-    #[arg(value_name = "MODULE", allow_negative_numbers = true)]
-    pub module: Option<String>,
-    /// The method: a number, or a name that DAOS has.
-    #[arg(value_name = "METHOD", allow_negative_numbers = true)]
-    pub method: Option<String>,
-    /// The body: hexadecimal digits, a file or standard input; JSON of the --type. Without it, empty.
-    #[arg(value_name = "HEX|@FILE|-|JSON")]
-    pub input: Option<String>,
-    /// Where messages are described.
-    #[command(flatten)]
-    pub origin: OriginArgs,
-    /// Type of the body, and of the answer's if it is to be shown as JSON, too.
-    #[arg(long = "type", value_name = "REQUEST[:RESPONSE]")]
-    pub types: Option<String>,
-    /// How messages are put into packets: chunked since DAOS 2.8, legacy before; probe finds out.
-    #[arg(long, value_enum, default_value_t)]
-    pub framing: FramingChoice,
-    /// Send a descriptor of this file, opened for reading, or of standard input (-). May be repeated.
-    #[arg(long, value_name = "FILE|-")]
-    pub fd: Vec<PathBuf>,
-    /// Longest time for connecting and for the call; a server of this project is told.
-    #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "5s")]
-    pub timeout: Duration,
-    /// Wait, within the timeout, for a server that is not there yet.
-    #[arg(long)]
-    pub wait: bool,
-    /// Print one JSON object: answer, status, descriptors and timing.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// How to put messages into packets.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum FramingChoice {
-    /// A header in each packet.
-    #[default]
-    Chunked,
-    /// One packet is one message.
-    Legacy,
-    /// Ask the server first.
-    Probe,
-}
-
 /// Arguments of `nigh tap`.
 #[derive(Debug, Args)]
 pub struct TapArgs {
@@ -328,6 +307,9 @@ pub struct TapArgs {
     /// Permissions of the socket file, in octal.
     #[arg(long, value_name = "OCTAL", value_parser = mode)]
     pub mode: Option<u32>,
+    /// Write the address into this file, for clients that are given published:FILE.
+    #[arg(long, value_name = "FILE")]
+    pub publish: Option<PathBuf>,
     /// Where messages are described; those of known methods are shown as JSON.
     #[command(flatten)]
     pub origin: OriginArgs,
@@ -347,14 +329,6 @@ fn server(text: &str) -> Result<Address, nigh_socket::AddressError> {
     let prefixes = ["drpc:", "seqpacket:"];
     let bare = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix));
     bare.unwrap_or(text).parse()
-}
-
-/// Arguments of `nigh ls`.
-#[derive(Debug, Args)]
-pub struct LsArgs {
-    /// Print one JSON object per socket.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Arguments of `nigh demo`.

@@ -7,5 +7,5 @@
 
 pub mod decode;
 pub(crate) mod log;
-mod pipe;
+mod placed;
 pub(crate) mod proxy;

@@ -18,7 +18,8 @@ use tokio::sync::{Mutex, Notify};
 
 use super::decode::{Bytes, Note, Packets, Side};
 use super::log::{Log, Place};
-use super::pipe::{Pipe, PipeError};
+use super::placed;
+use crate::pipe::{Pipe, PipeError};
 
 const WIRE: &str = "tap";
 
@@ -213,12 +214,12 @@ impl<'a> Link<'a> {
         total: &mut Total,
     ) -> Result<(), PipeError> {
         let mut buffer = from.buffer();
-        while let Some(piece) = from.recv(&mut buffer).await? {
+        while let Some((piece, place)) = placed::recv(from, &mut buffer).await? {
             let bytes = &buffer[..piece.length];
             total.bytes += bytes.len() as u64;
             total.pieces += 1;
             total.descriptors += piece.fds.len() as u64;
-            let (before, bytes) = bytes.split_at(piece.fds_at.min(bytes.len()));
+            let (before, bytes) = bytes.split_at(place.min(bytes.len()));
             if !before.is_empty() {
                 self.show(side, before, None).await;
                 to.send(before, &[]).await?;

@@ -3,6 +3,7 @@
 //! A [`Stage`](stage::Stage) is set up once; each row of the table is one small function on it. To add a row, add one to [`ROWS`].
 
 mod rows;
+mod sockets;
 mod stage;
 mod wires;
 
@@ -76,7 +77,7 @@ struct Done {
 }
 
 /// The table, from top to bottom.
-const ROWS: [(&str, Act); 15] = [
+const ROWS: [(&str, Act); 20] = [
     ("a stock gRPC client asks who it is", |stage| {
         Box::pin(rows::stock_who(stage))
     }),
@@ -121,6 +122,21 @@ const ROWS: [(&str, Act); 15] = [
     }),
     ("a method for a group the caller is not in", |stage| {
         Box::pin(rows::guarded(stage))
+    }),
+    ("64 bytes there and back on plain sockets", |stage| {
+        Box::pin(sockets::round_trips(stage))
+    }),
+    ("three pings before the first read", |stage| {
+        Box::pin(sockets::three_pings(stage))
+    }),
+    ("a packet with a sealed file", |stage| {
+        Box::pin(sockets::sealed_file(stage))
+    }),
+    ("a server under a published name", |stage| {
+        Box::pin(sockets::published(stage))
+    }),
+    ("who is connected to the server", |stage| {
+        Box::pin(sockets::peers(stage))
     }),
 ];
 
