@@ -121,7 +121,7 @@ impl World {
         let (client_end, server_end) = virtual_line.ends();
         let handlers = Handlers::default();
         let front = nigh_socket::Front::new(nigh_socket::Limits::default(), Arc::default());
-        let server = handlers.serve(memory(server_end), theirs, front.drain());
+        let server = handlers.serve(memory(server_end), theirs, front.drains().borrow().clone());
         let server = tokio::spawn(server);
         let (handle, driving) = open(memory(client_end), ours).await;
         Self {
