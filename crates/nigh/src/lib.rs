@@ -12,6 +12,9 @@ mod codec;
 mod deadline;
 mod fd;
 mod frame;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http2;
 mod io;
 mod limits;
