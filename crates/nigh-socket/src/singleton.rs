@@ -46,6 +46,10 @@ enum Place {
 
 /// What came of trying to be the one instance.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one in a process, taken apart at once"
+)]
 pub enum Claim {
     /// This is the one.
     First {
