@@ -37,7 +37,9 @@ Examples:
   nigh call unix:/run/app.sock
   nigh call unix:/run/app.sock nigh.diag.v1.Diag
   nigh call unix:/run/app.sock nigh.diag.v1.Diag/Echo '{\"text\": \"hello\"}'
-  nigh call unix:/run/app.sock nigh.diag.v1.Diag/EchoStream -";
+  nigh call unix:/run/app.sock nigh.diag.v1.Diag/EchoStream -
+  nigh call unix:/run/app.sock nigh.diag.v1.Diag/Stat --fd fds=/etc/hostname
+  nigh call unix:/run/app.sock nigh.diag.v1.Diag/OpenFile '{\"path\": \"a\"}' --save-fd fd=a";
 
 const DRPC_HELP: &str = "\
 Exit code: 0 SUCCESS, 1 no answer (deadline, broken connection, other framing), 2 usage,
@@ -112,6 +114,12 @@ pub struct ServeArgs {
     /// Serve the flags of this file with flagd's protocols, too; `nigh flagd start` can do more.
     #[arg(long, value_name = "FILE")]
     pub flags: Option<String>,
+    /// Let callers open regular files beneath this directory (OpenFile), for reading.
+    #[arg(long, value_name = "DIR")]
+    pub open_root: Option<PathBuf>,
+    /// Let them open files for writing, too.
+    #[arg(long, requires = "open_root")]
+    pub open_write: bool,
     /// Permissions of socket files, in octal.
     #[arg(long, value_name = "OCTAL", value_parser = mode)]
     pub mode: Option<u32>,
@@ -179,6 +187,14 @@ pub struct CallArgs {
     /// Metadata of the call; the value of a name in -bin is base64. May be repeated.
     #[arg(short = 'H', long, value_name = "NAME: VALUE")]
     pub metadata: Vec<String>,
+    /// Attach this file, opened for reading, or standard input (-), and put the index into this field of the first
+    /// message; a dot leads into a field, and a list takes several. May be repeated.
+    #[arg(long, value_name = "FIELD=PATH|-", value_parser = attach)]
+    pub fd: Vec<AttachFd>,
+    /// Take the descriptors that this field of the replies mentions, say what they are, and write the content of the
+    /// first to PATH, that of the others to PATH.2, PATH.3 and so on. May be repeated.
+    #[arg(long, value_name = "FIELD[=PATH]", value_parser = save)]
+    pub save_fd: Vec<SaveFd>,
     /// Longest time for the call; the server is told.
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub deadline: Option<Duration>,
@@ -215,6 +231,24 @@ impl From<WireName> for nigh::Wire {
             WireName::Http2 => Self::Http2,
         }
     }
+}
+
+/// A file whose descriptor a request mentions.
+#[derive(Debug, Clone)]
+pub struct AttachFd {
+    /// The field that gets the index.
+    pub field: String,
+    /// The file; `-` is standard input.
+    pub path: PathBuf,
+}
+
+/// A field that mentions descriptors, and where their content goes.
+#[derive(Debug, Clone)]
+pub struct SaveFd {
+    /// The field with the indices.
+    pub field: String,
+    /// Where to write; without it they are described only.
+    pub path: Option<PathBuf>,
 }
 
 /// Where the descriptions of methods come from.
@@ -365,6 +399,10 @@ enum ArgumentError {
     Mode,
     #[error("expected /package.Service/Method=POLICY")]
     Guard,
+    #[error("expected the name of a field, `=` and a path")]
+    Attach,
+    #[error("expected the name of a field, perhaps with `=` and a path")]
+    Save,
     #[error("{0}")]
     Policy(nigh_socket::PolicyError),
 }
@@ -374,6 +412,31 @@ fn mode(text: &str) -> Result<u32, ArgumentError> {
         Ok(mode) if mode <= 0o777 && !text.starts_with('+') => Ok(mode),
         _ => Err(ArgumentError::Mode),
     }
+}
+
+fn attach(text: &str) -> Result<AttachFd, ArgumentError> {
+    match text.split_once('=') {
+        Some((field, path)) if !field.is_empty() && !path.is_empty() => Ok(AttachFd {
+            field: field.to_owned(),
+            path: path.into(),
+        }),
+        _ => Err(ArgumentError::Attach),
+    }
+}
+
+fn save(text: &str) -> Result<SaveFd, ArgumentError> {
+    let (field, path) = match text.split_once('=') {
+        Some((_, "")) => return Err(ArgumentError::Save),
+        Some((field, path)) => (field, Some(path.into())),
+        None => (text, None),
+    };
+    if field.is_empty() {
+        return Err(ArgumentError::Save);
+    }
+    Ok(SaveFd {
+        field: field.to_owned(),
+        path,
+    })
 }
 
 fn guard(text: &str) -> Result<Guard, ArgumentError> {
@@ -439,6 +502,10 @@ mod tests {
                 "cannot be used with",
             ),
             ("nigh call unix:/s a.S/M -I d", "--proto"),
+            ("nigh call unix:/s a.S/M --fd x", "name of a field"),
+            ("nigh call unix:/s a.S/M --fd =x", "name of a field"),
+            ("nigh call unix:/s a.S/M --save-fd x=", "name of a field"),
+            ("nigh serve unix:/s --open-write", "--open-root"),
             ("nigh serve", "ADDR"),
             ("nigh serve https://h:1", "https"),
             ("nigh serve unix:/s --mode 999", "octal"),

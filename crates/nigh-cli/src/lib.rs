@@ -9,12 +9,15 @@ mod connect;
 pub mod diag;
 mod duration;
 mod error;
+mod fdinfo;
 pub mod greeting;
 pub mod output;
 pub mod tap;
 
+pub use commands::call::FileError;
 pub use commands::demo::DemoError;
 pub use commands::drpc::DrpcUsage;
+pub use commands::received::ReceivedError;
 pub use commands::serve::NotServed;
 pub use error::Failure;
 

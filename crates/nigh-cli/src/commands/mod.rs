@@ -5,6 +5,7 @@ pub(crate) mod demo;
 pub(crate) mod drpc;
 pub(crate) mod ls;
 pub(crate) mod manual;
+pub(crate) mod received;
 pub(crate) mod serve;
 pub(crate) mod tap;
 pub(crate) mod who;

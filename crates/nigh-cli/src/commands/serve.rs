@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use nigh::{Address, Existing, Listener, Policy, Server};
+use nigh::{Address, Existing, FdLimits, Listener, Policy, Server};
 use nigh_flagd::eval::{Evaluator, Fractional, Integers};
 use nigh_flagd::service::{Flagd, Options};
 use nigh_flagd::source::{Address as FlagSource, Hub, Sources};
@@ -11,10 +11,11 @@ use nigh_socket::{Listen, Protocol, Role, SocketKind};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tonic::server::NamedService;
 
 use crate::cli::ServeArgs;
 use crate::diag::pb::diag_server::DiagServer;
-use crate::diag::{Counters, Diag, FILE_DESCRIPTOR_SET, ServerCounts};
+use crate::diag::{Counters, Diag, FILE_DESCRIPTOR_SET, OpenRoot, ServerCounts};
 use crate::error::Failure;
 use crate::greeting;
 use crate::output::{self, Manner, Style, When};
@@ -53,7 +54,15 @@ pub(crate) async fn run(args: ServeArgs, when: When) -> Result<(), Failure> {
         false => None,
     };
     let counters = Counters::new(move || counts(&counters));
-    server = server.service(DiagServer::new(Diag::new(counters)));
+    let root = match &args.open_root {
+        Some(path) => Some(OpenRoot::new(path, args.open_write)?),
+        None => None,
+    };
+    let diag = Diag::new(counters).open_root(root);
+    server = server.service(DiagServer::new(diag)).receive_descriptors(
+        <DiagServer<Diag> as NamedService>::NAME,
+        FdLimits::default(),
+    );
     for guard in &args.guard {
         server = server.guard(&guard.method, guard.policy.clone());
     }

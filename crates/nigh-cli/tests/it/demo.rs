@@ -33,6 +33,13 @@ async fn the_demonstration_succeeds_and_tidies_up() {
         flipped.unwrap()["result"],
         "hello became welcome, and the listener was told"
     );
+    let file = rows
+        .iter()
+        .find(|row| row["what"] == "an open file, there and back");
+    assert_eq!(
+        file.unwrap()["result"],
+        "a regular file, sealed, 21 bytes; the same came back"
+    );
     let refused = rows
         .iter()
         .find(|row| row["what"] == "a method for a group the caller is not in");

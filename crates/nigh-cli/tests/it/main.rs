@@ -2,6 +2,7 @@
 
 mod command;
 mod demo;
+mod descriptors;
 mod drpc;
 mod engine;
 mod flagd;

@@ -2,6 +2,7 @@
 //!
 //! A [`Stage`](stage::Stage) is set up once; each row of the table is one small function on it. To add a row, add one to [`ROWS`].
 
+mod files;
 mod rows;
 mod stage;
 
@@ -75,7 +76,7 @@ struct Done {
 }
 
 /// The table, from top to bottom.
-const ROWS: [(&str, Act); 11] = [
+const ROWS: [(&str, Act); 12] = [
     ("a stock gRPC client asks who it is", |stage| {
         Box::pin(rows::stock_who(stage))
     }),
@@ -96,6 +97,9 @@ const ROWS: [(&str, Act); 11] = [
     }),
     ("a conversation, answered line by line", |stage| {
         Box::pin(rows::conversation(stage))
+    }),
+    ("an open file, there and back", |stage| {
+        Box::pin(files::both_ways(stage))
     }),
     ("dRPC on the same server: the greeting", |stage| {
         Box::pin(rows::greeting(stage))

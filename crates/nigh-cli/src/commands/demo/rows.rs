@@ -273,7 +273,7 @@ async fn counters<T: Caller>(client: &mut DiagClient<T>) -> Result<CountersReply
     Ok(client.counters(CountersRequest {}).await?.into_inner())
 }
 
-async fn summary<T: Caller>(mut client: DiagClient<T>) -> Result<String, Failure> {
+pub(super) async fn summary<T: Caller>(mut client: DiagClient<T>) -> Result<String, Failure> {
     Ok(client
         .who_am_i(WhoAmIRequest {})
         .await?
