@@ -8,6 +8,7 @@ use nigh_socket::{Address, Listen, Policy};
 
 use crate::call::schema::{Origin, Target};
 use crate::duration;
+use crate::fdargs::{self, AttachFd, SaveFd};
 use crate::output::When;
 
 /// Serve, call and inspect local RPC.
@@ -189,11 +190,11 @@ pub struct CallArgs {
     pub metadata: Vec<String>,
     /// Attach this file, opened for reading, or standard input (-), and put the index into this field of the first
     /// message; a dot leads into a field, and a list takes several. May be repeated.
-    #[arg(long, value_name = "FIELD=PATH|-", value_parser = attach)]
+    #[arg(long, value_name = "FIELD=PATH|-", value_parser = fdargs::attach)]
     pub fd: Vec<AttachFd>,
     /// Take the descriptors that this field of the replies mentions, say what they are, and write the content of the
     /// first to PATH, that of the others to PATH.2, PATH.3 and so on. May be repeated.
-    #[arg(long, value_name = "FIELD[=PATH]", value_parser = save)]
+    #[arg(long, value_name = "FIELD[=PATH]", value_parser = fdargs::save)]
     pub save_fd: Vec<SaveFd>,
     /// Longest time for the call; the server is told.
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
@@ -231,24 +232,6 @@ impl From<WireName> for nigh::Wire {
             WireName::Http2 => Self::Http2,
         }
     }
-}
-
-/// A file whose descriptor a request mentions.
-#[derive(Debug, Clone)]
-pub struct AttachFd {
-    /// The field that gets the index.
-    pub field: String,
-    /// The file; `-` is standard input.
-    pub path: PathBuf,
-}
-
-/// A field that mentions descriptors, and where their content goes.
-#[derive(Debug, Clone)]
-pub struct SaveFd {
-    /// The field with the indices.
-    pub field: String,
-    /// Where to write; without it they are described only.
-    pub path: Option<PathBuf>,
 }
 
 /// Where the descriptions of methods come from.
@@ -399,10 +382,6 @@ enum ArgumentError {
     Mode,
     #[error("expected /package.Service/Method=POLICY")]
     Guard,
-    #[error("expected the name of a field, `=` and a path")]
-    Attach,
-    #[error("expected the name of a field, perhaps with `=` and a path")]
-    Save,
     #[error("{0}")]
     Policy(nigh_socket::PolicyError),
 }
@@ -412,31 +391,6 @@ fn mode(text: &str) -> Result<u32, ArgumentError> {
         Ok(mode) if mode <= 0o777 && !text.starts_with('+') => Ok(mode),
         _ => Err(ArgumentError::Mode),
     }
-}
-
-fn attach(text: &str) -> Result<AttachFd, ArgumentError> {
-    match text.split_once('=') {
-        Some((field, path)) if !field.is_empty() && !path.is_empty() => Ok(AttachFd {
-            field: field.to_owned(),
-            path: path.into(),
-        }),
-        _ => Err(ArgumentError::Attach),
-    }
-}
-
-fn save(text: &str) -> Result<SaveFd, ArgumentError> {
-    let (field, path) = match text.split_once('=') {
-        Some((_, "")) => return Err(ArgumentError::Save),
-        Some((field, path)) => (field, Some(path.into())),
-        None => (text, None),
-    };
-    if field.is_empty() {
-        return Err(ArgumentError::Save);
-    }
-    Ok(SaveFd {
-        field: field.to_owned(),
-        path,
-    })
 }
 
 fn guard(text: &str) -> Result<Guard, ArgumentError> {

@@ -109,7 +109,7 @@ mod tests {
     fn files_pipes_and_sockets_in_words() {
         let mut memory = nigh_socket::MemoryFile::create("facts").unwrap();
         memory.write_all(b"twelve bytes").unwrap();
-        let text = facts(&memory.seal().unwrap()).unwrap().to_string();
+        let text = facts(memory.seal().unwrap()).unwrap().to_string();
         assert!(text.starts_with("a regular file, sealed, "), "{text}");
         assert!(text.ends_with(", 12 bytes"), "{text}");
         let (reader, _writer) = io::pipe().unwrap();

@@ -9,6 +9,7 @@ mod connect;
 pub mod diag;
 mod duration;
 mod error;
+pub mod fdargs;
 mod fdinfo;
 pub mod greeting;
 pub mod output;

@@ -20,10 +20,11 @@ use crate::call::reply::{self, Form};
 use crate::call::schema::{self, Found, SchemaError};
 use crate::call::status::code_name;
 use crate::call::{Caller, Exchange, Outcome, ShowError, Sink, metadata};
-use crate::cli::{AttachFd, CallArgs};
+use crate::cli::CallArgs;
 use crate::connect;
 use crate::duration;
 use crate::error::Failure;
+use crate::fdargs::AttachFd;
 use crate::output::{self, Manner, Style, When};
 
 /// Runs `nigh call`.

@@ -14,7 +14,7 @@ use prost_reflect::{DynamicMessage, MessageDescriptor};
 use serde_json::{Value, json};
 
 use crate::call::fields::{IndexField, IndexFieldError, Purpose};
-use crate::cli::SaveFd;
+use crate::fdargs::SaveFd;
 use crate::fdinfo::{self, FdFacts};
 
 /// Bytes copied at once.

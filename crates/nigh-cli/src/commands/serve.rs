@@ -54,15 +54,7 @@ pub(crate) async fn run(args: ServeArgs, when: When) -> Result<(), Failure> {
         false => None,
     };
     let counters = Counters::new(move || counts(&counters));
-    let root = match &args.open_root {
-        Some(path) => Some(OpenRoot::new(path, args.open_write)?),
-        None => None,
-    };
-    let diag = Diag::new(counters).open_root(root);
-    server = server.service(DiagServer::new(diag)).receive_descriptors(
-        <DiagServer<Diag> as NamedService>::NAME,
-        FdLimits::default(),
-    );
+    server = diagnose(server, Diag::new(counters), &args)?;
     for guard in &args.guard {
         server = server.guard(&guard.method, guard.policy.clone());
     }
@@ -101,6 +93,18 @@ pub(crate) async fn run(args: ServeArgs, when: When) -> Result<(), Failure> {
         None => output::note(when, "stopped at once by a second signal"),
     }
     Ok(())
+}
+
+/// Adds the diagnostic service, which takes descriptors.
+fn diagnose(server: Server, diag: Diag, args: &ServeArgs) -> Result<Server, Failure> {
+    let root = match &args.open_root {
+        Some(path) => Some(OpenRoot::new(path, args.open_write)?),
+        None => None,
+    };
+    let name = <DiagServer<Diag> as NamedService>::NAME;
+    Ok(server
+        .service(DiagServer::new(diag.open_root(root)))
+        .receive_descriptors(name, FdLimits::default()))
 }
 
 /// The protocol of all dRPC listeners. Policy, quota and drain are those of the server that it joins.

@@ -1,4 +1,8 @@
 //! Descriptors on the command line: files that requests mention, what replies bring, and what the server opens.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper's broken precondition is a failed test"
+)]
 
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
