@@ -61,12 +61,12 @@ impl Scripted {
         }
     }
 
-    fn poll_extensions(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.is_boundary {
-            let mut script = self.script.lock().unwrap();
-            let Some((frame, fds)) = script.waiting.front() else {
-                break;
-            };
+    fn poll_extensions(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.is_boundary {
+            return Poll::Ready(Ok(()));
+        }
+        let mut script = self.script.lock().unwrap();
+        while let Some((frame, fds)) = script.waiting.front() {
             let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
             let slices = [IoSlice::new(frame)];
             match ready!(self.socket.poll_send_with_fds(cx, &slices, &fds)) {
