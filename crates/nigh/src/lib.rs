@@ -8,6 +8,7 @@
 //! goes under every generated tonic client. Handlers ask [`request.peer()`](RequestExt::peer) who called.
 
 mod channel;
+mod codec;
 mod deadline;
 mod fd;
 mod frame;
@@ -22,6 +23,7 @@ mod tls;
 mod wire;
 
 pub use channel::{Channel, ChannelError, ChannelOptions, Wire};
+pub use codec::{ProstCodec, ProstDecoder, ProstEncoder};
 pub use fd::{
     AttachError, BadInodeUrl, Descriptors, DescriptorsExt, FdIndex, FdLimits, Incapable, InodeUrl,
     Loss, TakeError, UnsentError, reopen,

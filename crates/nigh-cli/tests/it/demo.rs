@@ -40,6 +40,17 @@ async fn the_demonstration_succeeds_and_tidies_up() {
         file.unwrap()["result"],
         "a regular file, sealed, 21 bytes; the same came back"
     );
+    let result = |what: &str| {
+        let row = rows.iter().find(|row| row["what"] == what).unwrap();
+        row["result"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(
+        result("three pings before the first read"),
+        "1 read of 12 bytes on a stream, 3 packets, 3 datagrams"
+    );
+    assert!(result("a packet with a sealed file").starts_with("1048576 bytes"));
+    assert!(result("a server under a published name").starts_with("unix-abstract:"));
+    assert!(result("who is connected to the server").ends_with("both ends known"));
     let refused = rows
         .iter()
         .find(|row| row["what"] == "a method for a group the caller is not in");

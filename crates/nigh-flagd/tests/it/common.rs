@@ -186,6 +186,10 @@ impl Running {
         found.unwrap_or_else(|| panic!("the log ends without {words:?}"))
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it as an operator would; `timeout` passes the signal on.
     pub(crate) fn terminate(mut self) -> Option<i32> {
         let pid = self.child.id().to_string();

@@ -4,6 +4,7 @@
 
 mod files;
 mod rows;
+mod sockets;
 mod stage;
 
 use std::io;
@@ -76,7 +77,7 @@ struct Done {
 }
 
 /// The table, from top to bottom.
-const ROWS: [(&str, Act); 12] = [
+const ROWS: [(&str, Act); 17] = [
     ("a stock gRPC client asks who it is", |stage| {
         Box::pin(rows::stock_who(stage))
     }),
@@ -112,6 +113,21 @@ const ROWS: [(&str, Act); 12] = [
     }),
     ("a method for a group the caller is not in", |stage| {
         Box::pin(rows::guarded(stage))
+    }),
+    ("64 bytes there and back on plain sockets", |stage| {
+        Box::pin(sockets::round_trips(stage))
+    }),
+    ("three pings before the first read", |stage| {
+        Box::pin(sockets::three_pings(stage))
+    }),
+    ("a packet with a sealed file", |stage| {
+        Box::pin(sockets::sealed_file(stage))
+    }),
+    ("a server under a published name", |stage| {
+        Box::pin(sockets::published(stage))
+    }),
+    ("who is connected to the server", |stage| {
+        Box::pin(sockets::peers(stage))
     }),
 ];
 
