@@ -46,8 +46,7 @@ Examples:
   nigh call unix:/run/app.sock nigh.diag.v1.Diag
   nigh call unix:/run/app.sock nigh.diag.v1.Diag/Echo '{\"text\": \"hello\"}'
   nigh call unix:/run/app.sock nigh.diag.v1.Diag/EchoStream -
-  nigh call unix:/run/app.sock nigh.diag.v1.Diag/Stat --fd fds=/etc/hostname
-  nigh call unix:/run/app.sock nigh.diag.v1.Diag/OpenFile '{\"path\": \"a\"}' --save-fd fd=a";
+  nigh call unix:/run/app.sock nigh.diag.v1.Diag/Stat --fd fds=/etc/hostname";
 
 const DRPC_HELP: &str = "\
 Exit code: 0 SUCCESS, 1 no answer (deadline, broken connection, other framing), 2 usage,
@@ -479,9 +478,6 @@ mod tests {
                 "cannot be used with",
             ),
             ("nigh call unix:/s a.S/M -I d", "--proto"),
-            ("nigh call unix:/s a.S/M --fd x", "name of a field"),
-            ("nigh call unix:/s a.S/M --fd =x", "name of a field"),
-            ("nigh call unix:/s a.S/M --save-fd x=", "name of a field"),
             ("nigh serve unix:/s --open-write", "--open-root"),
             ("nigh serve", "ADDR"),
             ("nigh serve https://h:1", "https"),

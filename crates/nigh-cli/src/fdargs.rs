@@ -53,3 +53,22 @@ pub(crate) fn save(text: &str) -> Result<SaveFd, FdArgumentError> {
         path,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_and_a_path() {
+        let wish = attach("a.b=/x=y").unwrap();
+        assert_eq!((wish.field.as_str(), wish.path), ("a.b", "/x=y".into()));
+        assert_eq!(save("fd").unwrap().path, None);
+        assert_eq!(save("fd=out").unwrap().path, Some("out".into()));
+        for text in ["x", "=x", "x="] {
+            assert!(attach(text).is_err(), "{text}");
+        }
+        for text in ["", "=x", "x="] {
+            assert!(save(text).is_err(), "{text}");
+        }
+    }
+}
