@@ -17,6 +17,7 @@ use super::answer::Style;
 use super::calls::Shared;
 use super::handler::{Caller, Failure, Request};
 use super::running::{Done, Running};
+use super::share::Share;
 use super::timer::Timer;
 use crate::link::{Flush, Inbound, InboundError, Message, Outbox, with_scratch};
 use crate::wire::{Call, Features, Framing, Reason, Violation};
@@ -60,6 +61,7 @@ pub(crate) struct Connection {
     shared: Arc<Shared>,
     socket: UnixSeqpacket,
     peer: Peer,
+    share: Share,
     inbound: Inbound,
     outbox: Outbox,
     running: Running,
@@ -93,6 +95,7 @@ impl Connection {
         });
         Self {
             inbound: Inbound::new(shared.framing, &shared.limits),
+            share: shared.shares.of(&peer),
             shared,
             socket,
             peer,
@@ -356,8 +359,13 @@ impl Connection {
             return Ok(());
         }
         let shared = Arc::clone(&self.shared);
-        let method = match shared.find(&self.peer, &call) {
-            Ok(method) => method,
+        let found = shared.find(&self.peer, &call).and_then(|method| {
+            let place = self.share.take();
+            let place = place.ok_or_else(|| Failure::because(Reason::Unavailable));
+            Ok((method, place?))
+        });
+        let (method, place) = match found {
+            Ok(found) => found,
             Err(failure) => {
                 self.answer(refuse(failure));
                 return Ok(());
@@ -385,7 +393,7 @@ impl Connection {
         };
         self.shared.counters.calls_handled();
         tracing::trace!(method = %method.name, sequence, "call from {}", self.peer);
-        if let Some(done) = self.running.start(cx, sequence, method, request) {
+        if let Some(done) = self.running.start(cx, (sequence, place), method, request) {
             self.answer(done);
         }
         Ok(())

@@ -7,6 +7,7 @@ mod handler;
 mod refusal;
 mod registry;
 mod running;
+mod share;
 mod timer;
 
 use std::future::Future;
@@ -20,6 +21,7 @@ use nigh_socket::{
 use calls::Shared;
 pub use handler::{Answer, Caller, Failure, Request};
 pub use registry::{Module, Modules, RegisterError};
+use share::Shares;
 
 use crate::limits::Limits;
 use crate::wire::{CapTooLarge, Detector, Features, Framing, Reason};
@@ -196,13 +198,20 @@ impl Server {
             Accepts::Auto => Err(Detector::new(self.limits.message_bytes_max)?),
             Accepts::Only(framing) => Ok(framing),
         };
+        let exchanges = self.modules.iter().any(Module::exchanges_descriptors);
+        let features = if exchanges {
+            self.features
+        } else {
+            self.features.without(Features::DESCRIPTORS)
+        };
         Ok(Arc::new(Packets(Arc::new(Shared {
+            shares: Shares::new(self.limits.calls_per_uid_max),
             modules: self.modules,
             methods: self.methods,
             whole_modules: self.whole_modules,
             limits: self.limits,
             framing,
-            features: self.features,
+            features,
             counters,
             journal,
         }))))
@@ -273,9 +282,9 @@ impl Protocol for Packets {
         SocketKind::Seqpacket
     }
 
-    /// They come from callers with whom that was agreed on.
+    /// Without a module for them, the kernel refuses them at the caller.
     fn takes_descriptors(&self) -> Option<bool> {
-        Some(true)
+        Some(self.0.features.has(Features::DESCRIPTORS))
     }
 
     fn serve(&self, connection: Connection) -> Serving {

@@ -146,3 +146,26 @@ fn failed(operation: &'static str) -> impl Fn(Errno) -> IntrospectError {
         error: error.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_an_answer_is_not_taken_for_the_next() {
+        let place = nigh_testkit::TempSocket::private();
+        let listener = UnixListener::bind(place.path()).unwrap();
+        let _client = UnixStream::connect(place.path()).unwrap();
+        let inode = rustix::fs::fstat(&listener).unwrap().st_ino;
+        let inode = u32::try_from(inode).unwrap();
+
+        let kernel = Kernel::open().unwrap();
+        // Asked, and its answer not read.
+        let first = kernel.ask(message::request_all).unwrap();
+        assert_eq!(kernel.pending(inode).unwrap().len(), 1);
+        let second = kernel.ask(|sequence| message::request_pending(sequence, inode));
+        assert_ne!(second.unwrap(), first);
+    }
+}
