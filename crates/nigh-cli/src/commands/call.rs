@@ -115,7 +115,7 @@ fn open(wishes: &[AttachFd]) -> Result<Vec<OwnedFd>, FileError> {
 }
 
 /// Waits for the server to describe itself, but not for ever.
-async fn described<T>(
+pub(super) async fn described<T>(
     timeout: Duration,
     answer: impl Future<Output = Result<T, SchemaError>>,
 ) -> Result<T, SchemaError> {
