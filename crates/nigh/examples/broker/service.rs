@@ -21,8 +21,10 @@ pub(crate) struct Giver {
 impl Giver {
     pub(crate) fn new(root: &str, ports: &[u16]) -> std::io::Result<Self> {
         let root = Arc::new(File::open(root)?);
-        let ports = ports.into();
-        Ok(Self { root, ports })
+        Ok(Self {
+            root,
+            ports: ports.into(),
+        })
     }
 
     async fn grant(&self, wish: &Wish) -> Result<OwnedFd, Status> {
@@ -63,8 +65,11 @@ impl Broker for Giver {
             Err(status) => format!("refused: {}", status.message()),
         };
         // The caller's words are shown escaped: they cannot forge a line.
-        let wish = &request.get_ref().wish;
-        println!("audit: {}: {wish:?}: {verdict}", request.peer());
+        println!(
+            "audit: {}: {:?}: {verdict}",
+            request.peer(),
+            request.get_ref().wish
+        );
         let mut reply = Response::new(Gift::default());
         reply.get_mut().fd = reply.attach(given?)?.into();
         Ok(reply)

@@ -1,11 +1,11 @@
 //! The client: each check is one line, `ok - ` or `not ok - `.
 
-use nigh::{Channel, ClientTls, Descriptors, DescriptorsExt as _, FdLimits};
+use nigh::{Channel, ClientTls, DescriptorsExt as _, FdLimits};
 use nigh_testkit::service::proto::files_client::FilesClient;
 use nigh_testkit::service::proto::{DownloadRequest, Payload};
-use tokio_stream::wrappers::ReceiverStream;
 
 use crate::Fault;
+use crate::chat::chat;
 use crate::content::{Made, contents, message};
 
 async fn unary(client: &mut FilesClient<Channel>, files: &Made, count: u32) -> Result<(), Fault> {
@@ -39,27 +39,7 @@ async fn stream(client: &mut FilesClient<Channel>, count: u32) -> Result<(), Fau
     Ok(())
 }
 
-/// Files in the middle of a stream, a new one with each message, and each one's answer before the next.
-async fn chat(client: &mut FilesClient<Channel>, files: &Made, count: u32) -> Result<(), Fault> {
-    let fds = Descriptors::new();
-    let (say, said) = tokio::sync::mpsc::channel(1);
-    let mut request = tonic::Request::new(ReceiverStream::new(said));
-    request.extensions_mut().insert(fds.clone());
-    let mut answers = client.chat(request).await?.into_inner();
-    for number in 0..count {
-        let name = format!("rust chat {count} {number}");
-        let url = match number % 2 {
-            0 => fds.attach_inode(files.open(&name)?)?,
-            _ => fds.attach_path(files.path(&name)?)?,
-        };
-        say.send(message(&[url])).await?;
-        let answer = answers.message().await?.unwrap_or_default();
-        same(&contents(&fds, &answer).await?, &[format!("echo {name}")])?;
-    }
-    Ok(())
-}
-
-fn same(came: &[String], expected: &[String]) -> Result<(), Fault> {
+pub(crate) fn same(came: &[String], expected: &[String]) -> Result<(), Fault> {
     let differ = || format!("{came:?} came and not {expected:?}").into();
     (came == expected).then_some(()).ok_or_else(differ)
 }

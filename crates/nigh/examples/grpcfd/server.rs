@@ -2,33 +2,16 @@
 
 use std::pin::Pin;
 
-use nigh::{Descriptors, DescriptorsExt as _, FdLimits, Listener, Policy, Server, ServerTls};
+use nigh::{DescriptorsExt as _, FdLimits, Listener, Policy, Server, ServerTls};
 use nigh_testkit::service::proto::files_server::{Files, FilesServer};
 use nigh_testkit::service::proto::{DownloadRequest, Payload};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::Fault;
-use crate::content::{Made, contents, message};
+use crate::content::{Made, message};
 
 type Payloads = Pin<Box<dyn Stream<Item = Result<Payload, Status>> + Send>>;
-
-impl Made {
-    /// A file back, through `given`, for each that a message names.
-    async fn echoed(
-        &self,
-        fds: &Descriptors,
-        given: &Descriptors,
-        named: &Payload,
-    ) -> Result<Payload, Status> {
-        let mut urls = Vec::new();
-        for name in contents(fds, named).await? {
-            let file = self.open(&format!("echo {name}"))?;
-            urls.push(given.attach_inode(file)?);
-        }
-        Ok(message(&urls))
-    }
-}
 
 #[tonic::async_trait]
 impl Files for Made {
