@@ -20,11 +20,8 @@ pub(crate) struct Giver {
 
 impl Giver {
     pub(crate) fn new(root: &str, ports: &[u16]) -> std::io::Result<Self> {
-        let root = Arc::new(File::open(root)?);
-        Ok(Self {
-            root,
-            ports: ports.into(),
-        })
+        let (root, ports) = (Arc::new(File::open(root)?), ports.into());
+        Ok(Self { root, ports })
     }
 
     async fn grant(&self, wish: &Wish) -> Result<OwnedFd, Status> {
@@ -60,16 +57,10 @@ fn open(root: &File, name: &str) -> Result<OwnedFd, Status> {
 impl Broker for Giver {
     async fn give(&self, request: Request<Wish>) -> Result<Response<Gift>, Status> {
         let given = self.grant(request.get_ref()).await;
-        let verdict = match &given {
-            Ok(_) => "given".to_owned(),
-            Err(status) => format!("refused: {}", status.message()),
-        };
+        let verdict = given.as_ref().map_or_else(Status::message, |_| "given");
         // The caller's words are shown escaped: they cannot forge a line.
-        println!(
-            "audit: {}: {:?}: {verdict}",
-            request.peer(),
-            request.get_ref().wish
-        );
+        let wish = &request.get_ref().wish;
+        println!("audit: {}: {wish:?}: {verdict}", request.peer());
         let mut reply = Response::new(Gift::default());
         reply.get_mut().fd = reply.attach(given?)?.into();
         Ok(reply)
