@@ -17,6 +17,7 @@ mod limits;
 mod link;
 mod peer;
 mod server;
+mod shared_memory;
 mod tasks;
 mod tls;
 mod wire;
@@ -27,10 +28,12 @@ pub use fd::{
     Loss, TakeError, UnsentError, reopen,
 };
 pub use limits::{Http1Limits, Http2Limits, Limits, NighLimits};
+pub use nigh_socket::lane::Spin;
 pub use nigh_socket::{
     Address, BindError, BindFault, Counters, Counts, Drained, Existing, FileKind, Listener,
     LocalPeer, Peer, Policy, SocketKind, fdcheck,
 };
 pub use peer::{Arrival, RequestExt, ResponseExt};
 pub use server::{Server, ServerError};
+pub use shared_memory::SharedMemory;
 pub use tls::{ClientTls, ServerTls, TlsError};

@@ -30,6 +30,7 @@ use protocol::Streams;
 
 use crate::fd::{FdLimits, Receivers};
 use crate::limits::Limits;
+use crate::shared_memory::SharedMemory;
 use crate::tls::ServerTls;
 
 /// Why a server did not start, or ended on its own.
@@ -168,6 +169,13 @@ impl Server {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Whether callers over the nigh wire may move to shared memory. Default off. A later [`limits`](Self::limits) replaces it.
+    #[must_use]
+    pub fn shared_memory(mut self, shared_memory: SharedMemory) -> Self {
+        self.limits.nigh.shared_memory = shared_memory;
         self
     }
 
