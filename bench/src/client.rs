@@ -10,10 +10,55 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::body::Body;
 use tonic::client::GrpcService;
 
-use crate::{Failure, Scenario, Variant};
+use crate::{Failure, Scenario, Variant, lean};
 
 /// One caller's calls: how long each took, in nanoseconds.
 pub(crate) type Times = Vec<u64>;
+
+/// Makes this many calls, over all callers together.
+pub(crate) async fn count(
+    variant: Variant,
+    scenario: Scenario,
+    socket: &Path,
+    calls: usize,
+) -> Result<usize, Failure> {
+    let wire = match variant {
+        Variant::Nigh | Variant::NighCodec => nigh::Wire::Nigh,
+        _ => nigh::Wire::Http2,
+    };
+    let address = format!("unix:{}", socket.display());
+    let options = nigh::Channel::options().wire(wire).wait(true);
+    let (connections, callers) = scenario.callers();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..connections {
+        let channel = options.clone().connect(address.as_str()).await?;
+        for _ in 0..callers {
+            let channel = channel.clone();
+            let each = calls / connections / callers;
+            let payload = Payload {
+                data: vec![7; scenario.bytes()],
+            };
+            if variant == Variant::NighCodec {
+                let client = lean::test_client::TestClient::new(channel);
+                tasks.spawn(counted(client, payload, each));
+            } else {
+                tasks.spawn(counted(TestClient::new(channel), payload, each));
+            }
+        }
+    }
+    let mut all = 0;
+    while let Some(each) = tasks.join_next().await {
+        all += each??;
+    }
+    Ok(all)
+}
+
+async fn counted(mut client: impl Calls, payload: Payload, each: usize) -> Result<usize, Failure> {
+    for _ in 0..each {
+        client.echo(payload.clone()).await?;
+    }
+    Ok(each)
+}
 
 /// Calls for `time` after a short warm-up; all callers' times.
 pub(crate) fn run(
@@ -40,15 +85,20 @@ pub(crate) fn run(
                         .initial_connection_window_size(8 * 1024 * 1024);
                     Ok::<_, Failure>(endpoint.connect().await?)
                 };
-                calls(connect, scenario, time).await
+                calls(variant, connect, scenario, time).await
             }
-            Variant::NighHttp2 => nigh_calls(nigh::Wire::Http2, scenario, socket, time).await,
-            Variant::Nigh => nigh_calls(nigh::Wire::Nigh, scenario, socket, time).await,
+            Variant::NighHttp2 => {
+                nigh_calls(variant, nigh::Wire::Http2, scenario, socket, time).await
+            }
+            Variant::Nigh | Variant::NighCodec => {
+                nigh_calls(variant, nigh::Wire::Nigh, scenario, socket, time).await
+            }
         }
     })
 }
 
 async fn nigh_calls(
+    variant: Variant,
     wire: nigh::Wire,
     scenario: Scenario,
     socket: &Path,
@@ -59,10 +109,11 @@ async fn nigh_calls(
         let options = nigh::Channel::options().wire(wire);
         Ok::<_, Failure>(options.connect(address.as_str()).await?)
     };
-    calls(connect, scenario, time).await
+    calls(variant, connect, scenario, time).await
 }
 
 async fn calls<C, F, T>(
+    variant: Variant,
     connect: impl Fn() -> F,
     scenario: Scenario,
     time: Duration,
@@ -81,8 +132,13 @@ where
     for _ in 0..connections {
         let channel = connect().await?;
         for _ in 0..callers {
-            let client = TestClient::new(channel.clone());
-            tasks.spawn(caller(client, scenario, begins, time));
+            let channel = channel.clone();
+            if variant == Variant::NighCodec {
+                let client = lean::test_client::TestClient::new(channel);
+                tasks.spawn(caller(client, scenario, begins, time));
+            } else {
+                tasks.spawn(caller(TestClient::new(channel), scenario, begins, time));
+            }
         }
     }
     let mut all = Times::new();
@@ -92,18 +148,42 @@ where
     Ok(all)
 }
 
-async fn caller<C, T>(
-    mut client: TestClient<C>,
+/// The two calls that are measured, of stubs with either codec.
+trait Calls {
+    fn echo(&mut self, payload: Payload) -> impl Future<Output = Result<(), Failure>> + Send;
+    fn hold(&mut self, payload: Payload) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+macro_rules! stubs {
+    ($client:ty) => {
+        impl<C, T> Calls for $client
+        where
+            C: GrpcService<Body, ResponseBody = T> + Send,
+            C::Future: Send,
+            C::Error: Into<Failure>,
+            T: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+            T::Error: Into<Failure> + Send,
+        {
+            async fn echo(&mut self, payload: Payload) -> Result<(), Failure> {
+                Ok(drop(<$client>::echo(self, payload).await?))
+            }
+
+            async fn hold(&mut self, payload: Payload) -> Result<(), Failure> {
+                Ok(drop(<$client>::hold(self, payload).await?))
+            }
+        }
+    };
+}
+
+stubs!(TestClient<C>);
+stubs!(lean::test_client::TestClient<C>);
+
+async fn caller(
+    mut client: impl Calls,
     scenario: Scenario,
     begins: Instant,
     time: Duration,
-) -> Result<Times, Failure>
-where
-    C: GrpcService<Body, ResponseBody = T>,
-    C::Error: Into<Failure>,
-    T: http_body::Body<Data = bytes::Bytes> + Send + 'static,
-    T::Error: Into<Failure> + Send,
-{
+) -> Result<Times, Failure> {
     let payload = Payload {
         data: vec![7; scenario.bytes()],
     };

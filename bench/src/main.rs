@@ -1,8 +1,10 @@
 //! nigh beside its peers: every variant in every round, client and server in two processes; medians and spread.
 //!
-//! Usage: `cargo run --release -p bench -- [--rounds N] [--time MS] [--json FILE] [same|split|unpinned ..]`.
+//! Usage: `cargo run --release -p bench -- [--rounds N] [--time MS] [--json FILE] [--only KEY,..] [--scenario KEY,..]
+//! [same|split|unpinned ..]`.
 
 mod client;
+mod lean;
 mod measure;
 mod place;
 mod report;
@@ -25,14 +27,17 @@ enum Variant {
     Tonic,
     NighHttp2,
     Nigh,
+    /// With stubs that use nigh's codec.
+    NighCodec,
 }
 
-const VARIANTS: [Variant; 5] = [
+const VARIANTS: [Variant; 6] = [
     Variant::Raw,
     Variant::Tokio,
     Variant::Tonic,
     Variant::NighHttp2,
     Variant::Nigh,
+    Variant::NighCodec,
 ];
 
 impl Variant {
@@ -43,6 +48,7 @@ impl Variant {
             Self::Tonic => "tonic over HTTP/2, tuned",
             Self::NighHttp2 => "nigh over HTTP/2",
             Self::Nigh => "nigh wire",
+            Self::NighCodec => "nigh wire, nigh's codec",
         }
     }
 
@@ -53,6 +59,7 @@ impl Variant {
             Self::Tonic => "tonic",
             Self::NighHttp2 => "nigh-http2",
             Self::Nigh => "nigh",
+            Self::NighCodec => "nigh-codec",
         }
     }
 }
@@ -87,6 +94,15 @@ impl Scenario {
         }
     }
 
+    fn key(self) -> &'static str {
+        match self {
+            Self::Unary => "unary",
+            Self::Outstanding => "outstanding",
+            Self::Connections => "connections",
+            Self::Large => "large",
+        }
+    }
+
     fn bytes(self) -> usize {
         match self {
             Self::Large => 1024 * 1024,
@@ -110,6 +126,40 @@ impl Scenario {
     }
 }
 
+/// Client and server of one variant in one thread, for a profiler that counts instructions.
+fn once(variant: &str, scenario: &str, calls: &str) -> Result<(), Failure> {
+    let variant = chosen(variant, &VARIANTS, Variant::key)?;
+    let scenario = chosen(scenario, &SCENARIOS, Scenario::key)?;
+    let (Some(&variant), Some(&scenario)) = (variant.first(), scenario.first()) else {
+        return Err("once VARIANT SCENARIO CALLS".into());
+    };
+    let directory = tempfile::tempdir()?;
+    let socket = directory.path().join("s");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let serving = server::serve_here(variant, &socket);
+        let calling = client::count(variant, scenario, &socket, calls.parse()?);
+        tokio::select! {
+            served = serving => served,
+            called = calling => called.map(|calls| println!("{calls} calls")),
+        }
+    })
+}
+
+/// Those of `all` that a list of keys names.
+fn chosen<T: Copy>(keys: &str, all: &[T], key: fn(T) -> &'static str) -> Result<Vec<T>, Failure> {
+    let one = |name: &str| {
+        let found = all.iter().copied().find(|one| key(*one) == name);
+        found.ok_or_else(|| {
+            let known: Vec<_> = all.iter().map(|one| key(*one)).collect();
+            format!("{name:?} is none of {}", known.join(", ")).into()
+        })
+    };
+    keys.split(',').map(one).collect()
+}
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -123,6 +173,8 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Failure> {
     let mut words = std::env::args().skip(1);
     let mut plan = Plan {
+        variants: VARIANTS.to_vec(),
+        scenarios: SCENARIOS.to_vec(),
         rounds: 7,
         time: Duration::from_millis(80),
     };
@@ -131,9 +183,12 @@ fn run() -> Result<(), Failure> {
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word}: a value is missing"));
         match word.as_str() {
+            "once" => return once(&value()?, &value()?, &value()?),
             "serve" => return server::serve(&value()?, &value()?, &value()?),
             "--rounds" => plan.rounds = value()?.parse()?,
             "--time" => plan.time = Duration::from_millis(value()?.parse()?),
+            "--only" => plan.variants = chosen(&value()?, &VARIANTS, Variant::key)?,
+            "--scenario" => plan.scenarios = chosen(&value()?, &SCENARIOS, Scenario::key)?,
             "--json" => json = Some(value()?),
             place => places.push(Place::named(place)?),
         }

@@ -5,11 +5,13 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use crate::place::Place;
-use crate::{Failure, SCENARIOS, Scenario, VARIANTS, Variant, client};
+use crate::{Failure, Scenario, Variant, client};
 
 /// How much to measure.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Plan {
+    pub(crate) variants: Vec<Variant>,
+    pub(crate) scenarios: Vec<Scenario>,
     pub(crate) rounds: usize,
     /// Per variant, scenario and round.
     pub(crate) time: Duration,
@@ -79,14 +81,14 @@ pub(crate) fn rounds(plan: &Plan, place: Place) -> Result<Vec<Round>, Failure> {
     place.take(false)?;
     let directory = tempfile::tempdir()?;
     let mut servers = Vec::new();
-    for variant in VARIANTS {
+    for &variant in &plan.variants {
         let socket = directory.path().join(variant.key());
         let server = Server::start(variant, &socket, place)?;
         servers.push((variant, socket, server));
     }
     let mut all = Vec::new();
     for _ in 0..plan.rounds {
-        for scenario in SCENARIOS {
+        for &scenario in &plan.scenarios {
             for (variant, socket, server) in &servers {
                 if scenario.suits(*variant) {
                     let started = (cpu_of("self"), server.cpu());

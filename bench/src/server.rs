@@ -13,9 +13,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::Failure;
+use crate::lean;
 use crate::place::Place;
+use crate::{Failure, Variant};
 
+/// Bytes of the largest message taken.
+const MESSAGE_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of a plain loop's length prefix.
 const PREFIX: usize = 4;
 
@@ -25,43 +28,56 @@ struct Plain;
 
 type Payloads = Pin<Box<dyn Stream<Item = Result<Payload, Status>> + Send>>;
 
-#[tonic::async_trait]
-impl Test for Plain {
-    type DownloadStream = Payloads;
-    type ChatStream = Payloads;
+macro_rules! plain {
+    ($trait:path) => {
+        #[tonic::async_trait]
+        impl $trait for Plain {
+            type DownloadStream = Payloads;
+            type ChatStream = Payloads;
 
-    async fn echo(&self, request: Request<Payload>) -> Result<Response<Payload>, Status> {
-        Ok(Response::new(request.into_inner()))
-    }
+            async fn echo(&self, request: Request<Payload>) -> Result<Response<Payload>, Status> {
+                Ok(Response::new(request.into_inner()))
+            }
 
-    async fn hold(&self, request: Request<Payload>) -> Result<Response<Payload>, Status> {
-        drop(request);
-        Ok(Response::new(Payload::default()))
-    }
+            async fn hold(&self, request: Request<Payload>) -> Result<Response<Payload>, Status> {
+                drop(request);
+                Ok(Response::new(Payload::default()))
+            }
 
-    async fn download(&self, _: Request<DownloadRequest>) -> Result<Response<Payloads>, Status> {
-        Err(Status::unimplemented("not measured"))
-    }
+            async fn download(
+                &self,
+                _: Request<DownloadRequest>,
+            ) -> Result<Response<Payloads>, Status> {
+                Err(Status::unimplemented("not measured"))
+            }
 
-    async fn upload(
-        &self,
-        _: Request<Streaming<Payload>>,
-    ) -> Result<Response<UploadReply>, Status> {
-        Err(Status::unimplemented("not measured"))
-    }
+            async fn upload(
+                &self,
+                _: Request<Streaming<Payload>>,
+            ) -> Result<Response<UploadReply>, Status> {
+                Err(Status::unimplemented("not measured"))
+            }
 
-    async fn chat(&self, _: Request<Streaming<Payload>>) -> Result<Response<Payloads>, Status> {
-        Err(Status::unimplemented("not measured"))
-    }
+            async fn chat(
+                &self,
+                _: Request<Streaming<Payload>>,
+            ) -> Result<Response<Payloads>, Status> {
+                Err(Status::unimplemented("not measured"))
+            }
 
-    async fn fail(&self, _: Request<FailRequest>) -> Result<Response<Payload>, Status> {
-        Err(Status::unimplemented("not measured"))
-    }
+            async fn fail(&self, _: Request<FailRequest>) -> Result<Response<Payload>, Status> {
+                Err(Status::unimplemented("not measured"))
+            }
 
-    async fn sleep(&self, _: Request<SleepRequest>) -> Result<Response<Payload>, Status> {
-        Err(Status::unimplemented("not measured"))
-    }
+            async fn sleep(&self, _: Request<SleepRequest>) -> Result<Response<Payload>, Status> {
+                Err(Status::unimplemented("not measured"))
+            }
+        }
+    };
 }
+
+plain!(Test);
+plain!(lean::test_server::Test);
 
 /// Serves `variant` on `socket` until the parent dies.
 pub(crate) fn serve(variant: &str, socket: &str, place: &str) -> Result<(), Failure> {
@@ -74,14 +90,29 @@ pub(crate) fn serve(variant: &str, socket: &str, place: &str) -> Result<(), Fail
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
-        match variant {
-            "tokio" => echo(socket).await,
-            "tonic" => tonic_server(socket).await,
-            "nigh" => nigh_server(socket).await,
-            other => Err(format!("no variant {other:?}").into()),
+    let found = crate::VARIANTS.into_iter().find(|one| one.key() == variant);
+    let variant = found.ok_or_else(|| format!("no variant {variant:?}"))?;
+    runtime.block_on(serve_here(variant, socket))
+}
+
+/// Serves in this runtime.
+pub(crate) async fn serve_here(variant: Variant, socket: &Path) -> Result<(), Failure> {
+    match variant {
+        Variant::Raw => Err("it blocks".into()),
+        Variant::Tokio => echo(socket).await,
+        Variant::Tonic => tonic_server(socket).await,
+        Variant::Nigh | Variant::NighHttp2 => {
+            nigh_server(
+                socket,
+                TestServer::new(Plain).max_decoding_message_size(MESSAGE_MAX),
+            )
+            .await
         }
-    })
+        Variant::NighCodec => {
+            let service = lean::test_server::TestServer::new(Plain);
+            nigh_server(socket, service.max_decoding_message_size(MESSAGE_MAX)).await
+        }
+    }
 }
 
 fn raw(socket: &Path) -> Result<(), Failure> {
@@ -159,7 +190,7 @@ async fn echo(socket: &Path) -> Result<(), Failure> {
 
 async fn tonic_server(socket: &Path) -> Result<(), Failure> {
     let listener = tokio::net::UnixListener::bind(socket)?;
-    let service = TestServer::new(Plain).max_decoding_message_size(64 * 1024 * 1024);
+    let service = TestServer::new(Plain).max_decoding_message_size(MESSAGE_MAX);
     tonic::transport::Server::builder()
         .initial_stream_window_size(4 * 1024 * 1024)
         .initial_connection_window_size(8 * 1024 * 1024)
@@ -171,9 +202,20 @@ async fn tonic_server(socket: &Path) -> Result<(), Failure> {
 }
 
 /// Default limits: it serves both wires as users get them.
-async fn nigh_server(socket: &Path) -> Result<(), Failure> {
+async fn nigh_server<S>(socket: &Path, service: S) -> Result<(), Failure>
+where
+    S: tower_service::Service<
+            http::Request<tonic::body::Body>,
+            Response = http::Response<tonic::body::Body>,
+            Error = std::convert::Infallible,
+        > + tonic::server::NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
     let listener = nigh::Listener::options().bind(format!("unix:{}", socket.display()).as_str())?;
-    let service = TestServer::new(Plain).max_decoding_message_size(64 * 1024 * 1024);
     nigh::Server::new().service(service).serve(listener).await?;
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! The arguments of `nigh`, from which its help, its completions and its manual are made.
 
+mod sockets;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +11,11 @@ use nigh_socket::{Address, Listen, Policy};
 use crate::call::schema::{Origin, Target};
 use crate::duration;
 use crate::output::When;
+
+pub use sockets::{
+    BridgeArgs, DoctorArgs, EchoArgs, ListenArgs, LsArgs, PeersArgs, Place, RecvArgs, SendArgs,
+    ShowArgs,
+};
 
 /// Serve, call and inspect local RPC.
 #[derive(Debug, Parser)]
@@ -24,7 +31,7 @@ pub struct Cli {
 
 const ADDRESSES: &str = "\
 Addresses: unix:PATH, unix-abstract:NAME, fd:N, tcp:HOST:PORT, https://HOST:PORT (clients),
-autobind: (servers). Durations: 250ms, 1.5s, 2m.";
+published:FILE (clients: what a server wrote there with --publish), autobind: (servers). Durations: 250ms, 1.5s, 2m.";
 
 const CALL_HELP: &str = "\
 Exit code: 0 OK, 2 usage (bad address, bad JSON, no such method), 3 cannot connect,
@@ -76,11 +83,28 @@ pub enum Command {
     /// Stand between a client and a server, and print what goes by
     #[command(after_help = TAP_HELP)]
     Tap(TapArgs),
+    /// Send records to a socket of any kind
+    #[command(after_help = sockets::SEND_HELP)]
+    Send(SendArgs),
+    /// Receive records on a socket of any kind
+    #[command(after_help = sockets::RECV_HELP)]
+    Recv(RecvArgs),
+    /// Send back whatever comes
+    #[command(after_help = sockets::ECHO_HELP)]
+    Echo(EchoArgs),
     /// Serve feature flags with flagd's protocols; check, evaluate and compare files of flags
     #[command(subcommand)]
     Flagd(nigh_flagd::cli::Command),
+    /// Connect whoever connects here with a server there
+    #[command(after_help = sockets::BRIDGE_HELP)]
+    Bridge(BridgeArgs),
     /// List listening Unix sockets
     Ls(LsArgs),
+    /// Show who is connected to a socket, and what does not move
+    #[command(after_help = sockets::PEERS_HELP)]
+    Peers(PeersArgs),
+    /// Tell what this kernel and system allow, and who holds a name
+    Doctor(DoctorArgs),
     /// Start a private server, call it in every way, and show what happened
     Demo(DemoArgs),
     /// Print a completion script
@@ -124,6 +148,10 @@ pub struct ServeArgs {
     /// Take the address over from a server that listens there.
     #[arg(long)]
     pub replace: bool,
+    /// Write the address into this file, for clients that are given published:FILE. With several
+    /// addresses as often as there are addresses, in their order.
+    #[arg(long, value_name = "FILE")]
+    pub publish: Vec<PathBuf>,
     /// Time that running calls get after SIGINT or SIGTERM; a second one cuts them off.
     #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "10s")]
     pub drain: Duration,
@@ -321,6 +349,9 @@ pub struct TapArgs {
     /// Permissions of the socket file, in octal.
     #[arg(long, value_name = "OCTAL", value_parser = mode)]
     pub mode: Option<u32>,
+    /// Write the address into this file, for clients that are given published:FILE.
+    #[arg(long, value_name = "FILE")]
+    pub publish: Option<PathBuf>,
     /// Where messages are described; those of known methods are shown as JSON.
     #[command(flatten)]
     pub origin: OriginArgs,
@@ -340,14 +371,6 @@ fn server(text: &str) -> Result<Address, nigh_socket::AddressError> {
     let prefixes = ["drpc:", "seqpacket:"];
     let bare = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix));
     bare.unwrap_or(text).parse()
-}
-
-/// Arguments of `nigh ls`.
-#[derive(Debug, Args)]
-pub struct LsArgs {
-    /// Print one JSON object per socket.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Arguments of `nigh demo`.

@@ -19,7 +19,9 @@ use crate::call::schema::SchemaError;
 use crate::call::status::describe;
 use crate::commands::demo::DemoError;
 use crate::commands::drpc::DrpcUsage;
-use crate::commands::serve::NotServed;
+use crate::commands::message::MessageError;
+use crate::commands::peers::NobodyThere;
+use crate::commands::serve::{NotServed, PublishCount};
 use crate::output::visible;
 
 /// A command that did not do what was asked.
@@ -50,6 +52,15 @@ pub enum Failure {
     /// A listener's role is not served.
     #[error(transparent)]
     NotServed(#[from] NotServed),
+    /// Records were not exchanged.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// Nobody serves the address whose connections were asked for.
+    #[error(transparent)]
+    NobodyThere(#[from] NobodyThere),
+    /// There are more or fewer files than addresses.
+    #[error(transparent)]
+    PublishCount(#[from] PublishCount),
     /// The arguments name no dRPC call.
     #[error(transparent)]
     DrpcUsage(#[from] DrpcUsage),
@@ -102,7 +113,11 @@ impl Failure {
     /// The exit code: 1 in general, 2 usage, 3 cannot connect, 16 + gRPC status code.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Metadata(_) | Self::Request(_) | Self::NotServed(_) | Self::DrpcUsage(_) => 2,
+            Self::Metadata(_)
+            | Self::Request(_)
+            | Self::NotServed(_)
+            | Self::PublishCount(_)
+            | Self::DrpcUsage(_) => 2,
             Self::Flagd(failure) => failure.exit_code(),
             Self::Drpc(CallError::Connect(_)) => 3,
             Self::Drpc(CallError::Status { status, .. }) => drpc_exit_code(*status),
@@ -110,7 +125,8 @@ impl Failure {
                 status_exit_code(status.code())
             }
             Self::Schema(_) => 2,
-            Self::Channel(_) | Self::Connect(_) => 3,
+            Self::Message(error) => error.exit_code(),
+            Self::Channel(_) | Self::Connect(_) | Self::NobodyThere(_) => 3,
             _ => 1,
         }
     }
@@ -136,7 +152,9 @@ impl Failure {
             }
             Self::Bind(error) => error.hint().map(Into::into),
             Self::Serve(error) => error.hint().map(Into::into),
-            Self::NotServed(_) | Self::Demo(_) | Self::Register(_) => None,
+            Self::NotServed(_) | Self::PublishCount(_) | Self::Demo(_) | Self::Register(_) => None,
+            Self::Message(error) => error.hint().map(Into::into),
+            Self::NobodyThere(_) => Some("`nigh doctor ADDR` says what stands there".into()),
             Self::Introspect(error) => error.hint().map(Into::into),
             Self::Reply(error) => error.hint().map(Into::into),
             Self::Output(_) => None,
@@ -186,8 +204,7 @@ fn connect_hint(error: &ConnectError) -> Option<&'static str> {
     }
 }
 
-const PACKETS_THERE: &str =
-    "if it is a packet socket, as dRPC servers have: use `nigh drpc`; `nigh ls` shows its type";
+const PACKETS_THERE: &str = "if it is a packet socket, as dRPC servers have: use `nigh drpc`; `nigh send` and `nigh recv` take seqpacket:ADDR and dgram:ADDR; `nigh ls` shows its type";
 
 fn drpc_hint(error: &CallError) -> Option<&'static str> {
     match error {

@@ -11,11 +11,14 @@ mod duration;
 mod error;
 pub mod greeting;
 pub mod output;
+mod pipe;
 pub mod tap;
 
 pub use commands::demo::DemoError;
 pub use commands::drpc::DrpcUsage;
-pub use commands::serve::NotServed;
+pub use commands::message::MessageError;
+pub use commands::peers::NobodyThere;
+pub use commands::serve::{NotServed, PublishCount};
 pub use error::Failure;
 
 use std::error::Error as _;
@@ -83,6 +86,12 @@ fn run(command: Command, when: When) -> Result<(), Failure> {
             Command::Who(args) => commands::who::run(args, when).await,
             Command::Drpc(args) => commands::drpc::run(args, when).await,
             Command::Tap(args) => commands::tap::run(args, when).await,
+            Command::Peers(args) => commands::peers::run(args, when).await,
+            Command::Doctor(args) => commands::doctor::run(args, when).await,
+            Command::Send(args) => commands::message::send::run(args, when).await,
+            Command::Recv(args) => commands::message::recv::run(args, when).await,
+            Command::Bridge(args) => commands::message::bridge::run(args, when).await,
+            Command::Echo(args) => commands::message::echo::run(args, when).await,
             Command::Flagd(command) => Ok(nigh_flagd::cli::run(command, false).await?),
             Command::Demo(args) => commands::demo::run(args, when).await,
             Command::Ls(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),

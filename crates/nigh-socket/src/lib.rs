@@ -18,6 +18,7 @@ mod connect;
 mod counters;
 mod datagram;
 mod drain;
+mod facilities;
 mod fact;
 pub mod fdcheck;
 mod front;
@@ -56,11 +57,12 @@ pub use address::{
 pub use cgroup::Unit;
 pub use connect::{
     Cause, ConnectError, ConnectFault, ConnectOperation, ConnectOptions, RefusedServer, connect,
-    connect_fd, connect_packet,
+    connect_fd, connect_packet, resolve,
 };
 pub use counters::{Counters, Counts};
 pub use datagram::UnixDatagram;
 pub use drain::Drain;
+pub use facilities::{Facility, Offer, facilities};
 pub use fact::{Fact, Source, Why};
 pub use front::{Drained, Front, FrontError, Protocol, Serving};
 pub use guard::Guard;
@@ -83,7 +85,7 @@ pub use policy::{
 pub use process::{Detail, Ids, Process, ProcessError, ProcessInfo};
 pub use publish::entry::FileKind;
 pub use publish::lock::LockError;
-pub use publish::{UnpublishError, UnpublishFault};
+pub use publish::{PublishedError, PublishedFault, UnpublishError, UnpublishFault};
 pub use quota::QuotaExceeded;
 pub use seqpacket::UnixSeqpacket;
 pub use share::{DescriptorCharge, DescriptorShare, DescriptorsExceeded};

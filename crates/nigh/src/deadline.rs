@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use tokio::time::Instant;
 
 /// A `grpc-timeout` that is not one.
@@ -12,10 +12,12 @@ use tokio::time::Instant;
 #[error("malformed grpc-timeout: expected 1 to 8 digits and one of H M S m u n")]
 pub(crate) struct BadTimeout;
 
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
 /// The time this call may take, if its caller set one.
 pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, BadTimeout> {
     headers
-        .get("grpc-timeout")
+        .get(GRPC_TIMEOUT)
         .map(|value| parse(value.as_bytes()))
         .transpose()
 }

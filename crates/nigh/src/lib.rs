@@ -8,6 +8,7 @@
 //! goes under every generated tonic client. Handlers ask [`request.peer()`](RequestExt::peer) who called.
 
 mod channel;
+mod codec;
 mod deadline;
 mod fd;
 mod frame;
@@ -23,6 +24,7 @@ mod tls;
 mod wire;
 
 pub use channel::{Channel, ChannelError, ChannelOptions, Wire};
+pub use codec::{ProstCodec, ProstDecoder, ProstEncoder};
 pub use fd::{
     AttachError, BadInodeUrl, Descriptors, DescriptorsExt, FdIndex, FdLimits, Incapable, InodeUrl,
     Loss, TakeError, UnsentError, reopen,
@@ -30,8 +32,8 @@ pub use fd::{
 pub use limits::{Http1Limits, Http2Limits, Limits, NighLimits};
 pub use nigh_socket::lane::Spin;
 pub use nigh_socket::{
-    Address, BindError, BindFault, Counters, Counts, Drained, Existing, FileKind, Listener,
-    LocalPeer, Peer, Policy, SocketKind, fdcheck,
+    Address, AddressError, BindError, BindFault, Counters, Counts, Drained, Existing, FileKind,
+    Listener, LocalPeer, Peer, Policy, SocketKind, fdcheck,
 };
 pub use peer::{Arrival, RequestExt, ResponseExt};
 pub use server::{Server, ServerError};

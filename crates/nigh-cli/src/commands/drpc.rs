@@ -20,7 +20,7 @@ use crate::call::request::{Input, Requests};
 use crate::cli::{DrpcArgs, FramingChoice};
 use crate::error::Failure;
 use crate::output::{self, Manner, Style, When};
-use crate::tap::decode::hex;
+use crate::tap::decode::{hex, unhex};
 use crate::tap::proxy::describe;
 
 /// Bytes of the largest body that is read from a file: what a message may have at most.
@@ -224,17 +224,6 @@ fn bounded(bytes: Vec<u8>) -> Result<Bytes, DrpcUsage> {
 }
 
 /// The bytes of hexadecimal digits, which spaces and colons may separate.
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text
-        .chars()
-        .filter(|c| !c.is_ascii_whitespace() && *c != ':');
-    let digits = digits.map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()));
-    let digits: Vec<u8> = digits.collect::<Option<_>>()?;
-    let (pairs, rest) = digits.as_chunks::<2>();
-    rest.is_empty()
-        .then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
-}
-
 fn open(path: &Path) -> Result<OwnedFd, DrpcUsage> {
     let opened = match path == Path::new("-") {
         true => io::stdin().as_fd().try_clone_to_owned(),

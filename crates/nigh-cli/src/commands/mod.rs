@@ -2,9 +2,12 @@
 
 pub(crate) mod call;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod drpc;
 pub(crate) mod ls;
 pub(crate) mod manual;
+pub(crate) mod message;
+pub(crate) mod peers;
 pub(crate) mod serve;
 pub(crate) mod tap;
 pub(crate) mod who;

@@ -1,6 +1,7 @@
 //! `nigh serve`: the diagnostic service, and dRPC's greeting, on any number of addresses, until it is told to stop.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use nigh::{Address, Existing, Listener, Policy, Server};
@@ -26,8 +27,17 @@ pub struct NotServed {
     pub(super) listen: Listen,
 }
 
+/// It cannot be told which address goes into which file.
+#[derive(Debug, thiserror::Error)]
+#[error("--publish was given {files} times for {addresses} addresses: each needs its own file")]
+pub struct PublishCount {
+    addresses: usize,
+    files: usize,
+}
+
 /// Runs `nigh serve`.
 pub(crate) async fn run(args: ServeArgs, when: When) -> Result<(), Failure> {
+    let files = publications(&args)?;
     // Before anybody is told that we are ready: whoever reads that may send a signal at once.
     let (drain, cut) = stop_signals()?;
     let mut server = Server::new()
@@ -57,8 +67,8 @@ pub(crate) async fn run(args: ServeArgs, when: When) -> Result<(), Failure> {
     for guard in &args.guard {
         server = server.guard(&guard.method, guard.policy.clone());
     }
-    for listen in &args.addresses {
-        let listener = bind(listen, &args)?;
+    for (listen, file) in args.addresses.iter().zip(files) {
+        let listener = bind(listen, file, &args)?;
         announce(listen.role, listener.address(), args.json, when)?;
         server = match &drpc {
             Some(drpc) if listen.role == Role::Drpc => {
@@ -120,7 +130,23 @@ fn limits(args: &ServeArgs) -> nigh::Limits {
     limits
 }
 
-fn bind(listen: &Listen, args: &ServeArgs) -> Result<Listener, Failure> {
+/// The file of each address, if it has one.
+fn publications(args: &ServeArgs) -> Result<Vec<Option<&Path>>, PublishCount> {
+    let (addresses, files) = (args.addresses.len(), args.publish.len());
+    if files == 0 {
+        return Ok(vec![None; addresses]);
+    }
+    if files != addresses {
+        return Err(PublishCount { addresses, files });
+    }
+    Ok(args
+        .publish
+        .iter()
+        .map(|file| Some(file.as_path()))
+        .collect())
+}
+
+fn bind(listen: &Listen, file: Option<&Path>, args: &ServeArgs) -> Result<Listener, Failure> {
     let kind = match listen.role {
         Role::Stream => SocketKind::Stream,
         Role::Drpc => SocketKind::Seqpacket,
@@ -138,6 +164,9 @@ fn bind(listen: &Listen, args: &ServeArgs) -> Result<Listener, Failure> {
     });
     if let Some(mode) = args.mode {
         options = options.mode(mode);
+    }
+    if let Some(file) = file {
+        options = options.publish(file);
     }
     if let Some(owner) = &args.owner {
         options = options.owner(owner);

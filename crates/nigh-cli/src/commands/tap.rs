@@ -79,6 +79,9 @@ fn bind(args: &TapArgs) -> Result<Listener, Failure> {
     if let Some(mode) = args.mode {
         options = options.mode(mode);
     }
+    if let Some(file) = &args.publish {
+        options = options.publish(file);
+    }
     Ok(options.bind(args.listen.address.clone())?)
 }
 

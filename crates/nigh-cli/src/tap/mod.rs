@@ -7,5 +7,4 @@
 
 pub mod decode;
 pub(crate) mod log;
-mod pipe;
 pub(crate) mod proxy;

@@ -200,12 +200,19 @@ async fn completions_and_manual_are_generated() {
     for shell in ["bash", "zsh", "fish"] {
         let ran = nigh(&["completions", shell]).await;
         assert_eq!(ran.code, 0);
-        assert!(ran.stdout.contains("nigh"), "{shell}");
+        for command in ["send", "recv", "echo", "peers", "doctor", "bridge"] {
+            assert!(ran.stdout.contains(command), "{shell} {command}");
+        }
     }
     let ran = nigh(&["man"]).await;
     assert!(ran.stdout.contains(".TH nigh 1"), "{}", ran.stdout);
     let folder = tempfile::tempdir().unwrap();
     let ran = nigh(&["man", "--dir", folder.path().to_str().unwrap()]).await;
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert!(folder.path().join("nigh-call.1").exists());
+    for command in [
+        "call", "send", "recv", "echo", "peers", "ls", "doctor", "bridge",
+    ] {
+        let page = folder.path().join(format!("nigh-{command}.1"));
+        assert!(page.exists(), "{command}");
+    }
 }

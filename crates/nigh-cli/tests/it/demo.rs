@@ -33,6 +33,17 @@ async fn the_demonstration_succeeds_and_tidies_up() {
         flipped.unwrap()["result"],
         "hello became welcome, and the listener was told"
     );
+    let result = |what: &str| {
+        let row = rows.iter().find(|row| row["what"] == what).unwrap();
+        row["result"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(
+        result("three pings before the first read"),
+        "1 read of 12 bytes on a stream, 3 packets, 3 datagrams"
+    );
+    assert!(result("a packet with a sealed file").starts_with("1048576 bytes"));
+    assert!(result("a server under a published name").starts_with("unix-abstract:"));
+    assert!(result("who is connected to the server").ends_with("both ends known"));
     let refused = rows
         .iter()
         .find(|row| row["what"] == "a method for a group the caller is not in");

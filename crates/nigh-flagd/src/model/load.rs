@@ -3,7 +3,7 @@
 //! As flagd has it, what only breaks the schema is a warning; a wrong type or a default variant that is not
 //! there refuses the whole document, so that nobody serves half of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -37,7 +37,7 @@ pub fn load(text: &str, format: Format, evaluator: &Evaluator) -> Result<FlagSet
         place: text::locate(text, format, &path),
         fault,
     };
-    let flags = loader.document(&document).map_err(located)?;
+    let flags = loader.document(document).map_err(located)?;
     let notes = loader.notes.into_iter().map(|(path, warning)| Note {
         place: text::locate(text, format, &path),
         warning,
@@ -54,68 +54,99 @@ struct Loader<'e> {
     notes: Vec<(Vec<Step>, Warning)>,
 }
 
+/// Where a flag is, told only when something is wrong.
+#[derive(Debug, Clone, Copy)]
+enum Spot<'k> {
+    Root,
+    Member(&'k str),
+    Item(usize),
+}
+
+impl Spot<'_> {
+    fn path(self) -> Vec<Step> {
+        let flag = match self {
+            Self::Root => return Vec::new(),
+            Self::Member(key) => Step::Member(key.to_owned()),
+            Self::Item(index) => Step::Item(index),
+        };
+        vec![Step::Member("flags".into()), flag]
+    }
+
+    fn member(self, name: &str) -> Vec<Step> {
+        member(&self.path(), name)
+    }
+}
+
 impl Loader<'_> {
-    fn document(&mut self, document: &Value) -> Result<Vec<Flag>, Failure> {
-        let members = object(document, "the document", Vec::new)?;
-        let set_metadata = optional_object(members, "metadata", &[])?;
-        let mut refs = Refs::new(optional_object(members, "$evaluators", &[])?);
-        let root = Step::Member("flags".into());
-        let mut flags = BTreeMap::new();
-        match members.get("flags") {
+    fn document(&mut self, document: Value) -> Result<Vec<Flag>, Failure> {
+        object(&document, &"the document", Vec::new)?;
+        let Value::Object(mut members) = document else {
+            return Ok(Vec::new());
+        };
+        let written = members.remove("flags");
+        let set_metadata = optional_object(&members, "metadata", Spot::Root)?;
+        let mut refs = Refs::new(optional_object(&members, "$evaluators", Spot::Root)?);
+        let flags = match written {
             None | Some(Value::Null) => return Err((Vec::new(), Fault::NoFlags)),
             Some(Value::Object(members)) => {
+                let mut flags = Vec::with_capacity(members.len());
                 for (key, flag) in members {
-                    let path = vec![root.clone(), Step::Member(key.clone())];
-                    let flag = self.flag(key, flag, set_metadata, &mut refs, path)?;
-                    flags.insert((flag.set_id.clone(), flag.key.clone()), flag);
+                    let spot = Spot::Member(&key);
+                    flags.push(self.flag(&key, flag, set_metadata, &mut refs, spot)?);
                 }
+                in_order(flags)
             }
             Some(Value::Array(items)) => {
-                for (index, item) in items.iter().enumerate() {
-                    let path = vec![root.clone(), Step::Item(index)];
-                    let key = item.get("key").and_then(Value::as_str);
-                    let no_key = || (path.clone(), Fault::NoKey { index: index + 1 });
-                    let key = key.filter(|key| !key.is_empty()).ok_or_else(no_key)?;
-                    let flag = self.flag(key, item, set_metadata, &mut refs, path.clone())?;
-                    let identity = (flag.set_id.clone(), flag.key.clone());
-                    if flags.insert(identity, flag).is_some() {
-                        self.notes.push((path, Warning::Twice { key: key.into() }));
+                let mut flags = Vec::with_capacity(items.len());
+                let mut known = BTreeSet::new();
+                for (index, mut item) in items.into_iter().enumerate() {
+                    let spot = Spot::Item(index);
+                    let key = item.as_object_mut().and_then(|item| item.remove("key"));
+                    let Some(Value::String(key)) = key.filter(|key| *key != *"") else {
+                        return Err((spot.path(), Fault::NoKey { index: index + 1 }));
+                    };
+                    let flag = self.flag(&key, item, set_metadata, &mut refs, spot)?;
+                    if !known.insert((flag.set_id.clone(), key.clone())) {
+                        self.notes.push((spot.path(), Warning::Twice { key }));
                     }
+                    flags.push(flag);
                 }
+                in_order(flags)
             }
-            Some(other) => return Err(wrong_type(vec![root], "\"flags\"", "an object", other)),
-        }
+            Some(other) => {
+                let path = vec![Step::Member("flags".into())];
+                return Err(wrong_type(path, "\"flags\"", "an object", &other));
+            }
+        };
         let missing = std::mem::take(&mut refs.missing).into_iter();
         let missing = missing.map(|(name, path)| (path, Warning::NoEvaluator { name }));
         self.notes.extend(missing);
-        Ok(flags.into_values().collect())
+        Ok(flags)
     }
 
-    fn flag<'v>(
+    fn flag(
         &mut self,
         key: &str,
-        written: &'v Value,
+        written: Value,
         set_metadata: Option<&Map<String, Value>>,
-        refs: &mut Refs<'v>,
-        path: Vec<Step>,
+        refs: &mut Refs<'_>,
+        spot: Spot<'_>,
     ) -> Result<Flag, Failure> {
-        object(written, &format!("flag {key:?}"), || path.clone())?;
-        let mut place = path.clone();
-        let whole = refs.put_in(written, &mut place);
-        let Ok(Value::Object(mut definition)) = whole else {
-            return Err((path, Fault::RefsTooLarge));
+        object(&written, &format_args!("flag {key:?}"), || spot.path())?;
+        let Ok(Value::Object(mut definition)) = refs.put_in(written, || spot.path()) else {
+            return Err((spot.path(), Fault::RefsTooLarge));
         };
         definition.remove("key");
         let mut metadata = set_metadata.cloned().unwrap_or_default();
-        if let Some(own) = optional_object(&definition, "metadata", &path)? {
-            metadata.extend(own.clone());
+        optional_object(&definition, "metadata", spot)?;
+        if let Some(Value::Object(own)) = definition.remove("metadata") {
+            metadata.extend(own);
         }
-        definition.remove("metadata");
-        let disabled = self.state(key, &definition, &path);
-        let variants = self.variants(key, &definition, &path)?;
-        let default_variant = default_variant(key, &definition, &variants, &path)?;
-        let rule = self.rule(key, &definition, &path);
-        self.unknown_members(key, &definition, &path);
+        let disabled = self.state(key, &definition, spot);
+        let variants = self.variants(key, &definition, spot)?;
+        let default_variant = default_variant(key, &definition, &variants, spot)?;
+        let rule = self.rule(key, &definition, spot);
+        self.unknown_members(key, &definition, spot);
         let set_id = metadata.get(FLAG_SET_ID).and_then(Value::as_str);
         Ok(Flag {
             key: key.to_owned(),
@@ -130,7 +161,7 @@ impl Loader<'_> {
     }
 
     /// No rule where there is none, or an empty one.
-    fn rule(&mut self, key: &str, definition: &Map<String, Value>, path: &[Step]) -> Option<Rule> {
+    fn rule(&mut self, key: &str, definition: &Map<String, Value>, spot: Spot<'_>) -> Option<Rule> {
         let targeting = definition.get("targeting")?;
         if targeting.as_object().is_some_and(Map::is_empty) {
             return None;
@@ -145,12 +176,12 @@ impl Loader<'_> {
         if let Some(reason) = reason {
             let key = key.into();
             self.notes
-                .push((member(path, "targeting"), Warning::Rule { key, reason }));
+                .push((spot.member("targeting"), Warning::Rule { key, reason }));
         }
         Some(rule)
     }
 
-    fn state(&mut self, key: &str, definition: &Map<String, Value>, path: &[Step]) -> bool {
+    fn state(&mut self, key: &str, definition: &Map<String, Value>, spot: Spot<'_>) -> bool {
         match definition.get("state") {
             Some(Value::String(state)) if state == "DISABLED" => return true,
             Some(Value::String(state)) if state == "ENABLED" => {}
@@ -160,7 +191,7 @@ impl Loader<'_> {
                     key: key.into(),
                     state,
                 };
-                self.notes.push((member(path, "state"), warning));
+                self.notes.push((spot.member("state"), warning));
             }
         }
         false
@@ -170,17 +201,18 @@ impl Loader<'_> {
         &mut self,
         key: &str,
         definition: &Map<String, Value>,
-        path: &[Step],
+        spot: Spot<'_>,
     ) -> Result<BTreeMap<String, Variant>, Failure> {
-        let written = optional_object(definition, "variants", path)?;
-        let place = member(path, "variants");
+        let written = optional_object(definition, "variants", spot)?;
+        let place = || spot.member("variants");
         let variants = written.into_iter().flatten();
         let variants: BTreeMap<_, _> = variants
             .map(|(name, value)| (name.clone(), Variant::new(value.clone())))
             .collect();
         let key = || key.to_owned();
         if variants.is_empty() {
-            self.notes.push((place, Warning::NoVariants { key: key() }));
+            self.notes
+                .push((place(), Warning::NoVariants { key: key() }));
             return Ok(variants);
         }
         for (name, variant) in &variants {
@@ -190,19 +222,19 @@ impl Loader<'_> {
                     variant: name.clone(),
                     found: kind(&variant.value),
                 };
-                self.notes.push((member(&place, name), warning));
+                self.notes.push((member(&place(), name), warning));
             }
         }
         let mut kinds = variants.values().map(|variant| kind(&variant.value));
         let first = kinds.next();
         if kinds.any(|kind| Some(kind) != first) {
             self.notes
-                .push((place, Warning::MixedVariants { key: key() }));
+                .push((place(), Warning::MixedVariants { key: key() }));
         }
         Ok(variants)
     }
 
-    fn unknown_members(&mut self, key: &str, definition: &Map<String, Value>, path: &[Step]) {
+    fn unknown_members(&mut self, key: &str, definition: &Map<String, Value>, spot: Spot<'_>) {
         const KNOWN: [&str; 6] = [
             "state",
             "variants",
@@ -217,10 +249,24 @@ impl Loader<'_> {
                     key: key.into(),
                     member: name.clone(),
                 };
-                self.notes.push((member(path, name), warning));
+                self.notes.push((spot.member(name), warning));
             }
         }
     }
+}
+
+/// By set and key; of two that are the same, the later one.
+fn in_order(mut flags: Vec<Flag>) -> Vec<Flag> {
+    // Stable, and quick for what a map gives in order already.
+    flags.sort_by(|a, b| (&a.set_id, &a.key).cmp(&(&b.set_id, &b.key)));
+    flags.dedup_by(|later, earlier| {
+        let same = (&later.set_id, &later.key) == (&earlier.set_id, &earlier.key);
+        if same {
+            std::mem::swap(later, earlier);
+        }
+        same
+    });
+    flags
 }
 
 /// An empty text is none: that is how flagd's own sync says it.
@@ -228,9 +274,9 @@ fn default_variant(
     key: &str,
     definition: &Map<String, Value>,
     variants: &BTreeMap<String, Variant>,
-    path: &[Step],
+    spot: Spot<'_>,
 ) -> Result<Option<String>, Failure> {
-    let place = || member(path, "defaultVariant");
+    let place = || spot.member("defaultVariant");
     match definition.get("defaultVariant") {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(name)) if name.is_empty() => Ok(None),
@@ -257,7 +303,7 @@ fn member(path: &[Step], name: &str) -> Vec<Step> {
 
 fn object<'v>(
     value: &'v Value,
-    subject: &str,
+    subject: &dyn std::fmt::Display,
     path: impl FnOnce() -> Vec<Step>,
 ) -> Result<&'v Map<String, Value>, Failure> {
     let wrong = || wrong_type(path(), subject, "an object", value);
@@ -267,17 +313,22 @@ fn object<'v>(
 fn optional_object<'v>(
     members: &'v Map<String, Value>,
     name: &str,
-    path: &[Step],
+    spot: Spot<'_>,
 ) -> Result<Option<&'v Map<String, Value>>, Failure> {
     match members.get(name) {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => object(value, &format!("{name:?}"), || member(path, name)).map(Some),
+        Some(value) => object(value, &format_args!("{name:?}"), || spot.member(name)).map(Some),
     }
 }
 
-fn wrong_type(path: Vec<Step>, subject: &str, wanted: &'static str, found: &Value) -> Failure {
+fn wrong_type(
+    path: Vec<Step>,
+    subject: &(impl std::fmt::Display + ?Sized),
+    wanted: &'static str,
+    found: &Value,
+) -> Failure {
     let fault = Fault::Type {
-        subject: subject.to_owned(),
+        subject: subject.to_string(),
         wanted,
         found: kind(found),
     };

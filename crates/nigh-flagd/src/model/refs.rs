@@ -33,22 +33,23 @@ impl<'a> Refs<'a> {
         }
     }
 
-    /// `value` with every reference replaced; one to nothing, or to itself, stays and so fails later.
+    /// `value` with every reference replaced; one to nothing, or to itself, stays and so fails later. `path` is asked
+    /// where `value` is.
     pub(super) fn put_in(
         &mut self,
-        value: &'a Value,
-        path: &mut Vec<Step>,
+        value: Value,
+        path: impl FnOnce() -> Vec<Step>,
     ) -> Result<Value, TooLarge> {
-        // Nothing to do is the common case, and costs a clone only.
-        if !mentions(value) {
-            return Ok(value.clone());
+        // Nothing to do is the common case, and costs nothing.
+        if !mentions(&value) {
+            return Ok(value);
         }
-        self.walk(value, path, &mut BTreeSet::new(), 0)
+        self.walk(&value, &mut path(), &mut BTreeSet::new(), 0)
     }
 
     fn walk(
         &mut self,
-        value: &'a Value,
+        value: &Value,
         path: &mut Vec<Step>,
         inside: &mut BTreeSet<&'a str>,
         depth: usize,
@@ -84,14 +85,15 @@ impl<'a> Refs<'a> {
 
     fn resolve(
         &mut self,
-        name: &'a str,
-        reference: &'a Value,
+        name: &str,
+        reference: &Value,
         path: &mut Vec<Step>,
         inside: &mut BTreeSet<&'a str>,
         depth: usize,
     ) -> Result<Value, TooLarge> {
-        let rule = self.evaluators.and_then(|evaluators| evaluators.get(name));
-        let Some(rule) = rule.filter(|_| !inside.contains(name)) else {
+        let rule = self.evaluators;
+        let rule = rule.and_then(|evaluators| evaluators.get_key_value(name));
+        let Some((name, rule)) = rule.filter(|_| !inside.contains(name)) else {
             self.missing.push((name.to_owned(), path.clone()));
             return Ok(reference.clone());
         };
@@ -101,7 +103,7 @@ impl<'a> Refs<'a> {
         }
         inside.insert(name);
         let value = self.walk(rule, path, inside, depth + 1);
-        inside.remove(name);
+        inside.remove(name.as_str());
         value
     }
 }

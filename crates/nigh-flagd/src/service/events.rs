@@ -1,6 +1,6 @@
 //! EventStream: tells each subscriber what changed since it was last told.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -89,6 +89,7 @@ enum State {
 
 pub(super) fn stream(flagd: &Flagd, selector: Selector, format: CodecFormat) -> EncodedStream {
     let stream = Stream {
+        flagd: flagd.clone(),
         turns: Turns::new(flagd),
         selector,
         format,
@@ -102,6 +103,7 @@ pub(super) fn stream(flagd: &Flagd, selector: Selector, format: CodecFormat) -> 
 }
 
 struct Stream {
+    flagd: Flagd,
     turns: Turns,
     selector: Selector,
     format: CodecFormat,
@@ -121,8 +123,7 @@ impl Stream {
                         let changes = view.changes_since(&told, &self.selector);
                         self.state = State::Told(view);
                         if !changes.is_empty() {
-                            let data = Some(data(&changes));
-                            return Some(Ok(self.event("configuration_change", data)));
+                            return Some(Ok(self.flagd.inner.news.event(&changes, self.format)));
                         }
                     }
                     Turn::Idle => {
@@ -143,6 +144,42 @@ impl Stream {
 
     fn event(&self, kind: &str, data: Option<Map<String, Value>>) -> Bytes {
         codec::event(kind, data, self.format)
+    }
+}
+
+/// The last change as each form of message: all streams that hear of it send the same bytes.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// As protobuf and as JSON.
+    last: Mutex<[Option<Told>; 2]>,
+}
+
+#[derive(Debug)]
+struct Told {
+    changes: Arc<Changes>,
+    bytes: Bytes,
+}
+
+impl News {
+    fn event(&self, changes: &Arc<Changes>, format: CodecFormat) -> Bytes {
+        // What is replaced under the lock is replaced whole.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let [proto, json] = &mut *last;
+        let kept = match format {
+            CodecFormat::Proto => proto,
+            _ => json,
+        };
+        if let Some(told) = kept
+            && Arc::ptr_eq(&told.changes, changes)
+        {
+            return told.bytes.clone();
+        }
+        let bytes = codec::event("configuration_change", Some(data(changes)), format);
+        *kept = Some(Told {
+            changes: Arc::clone(changes),
+            bytes: bytes.clone(),
+        });
+        bytes
     }
 }
 

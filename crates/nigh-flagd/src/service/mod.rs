@@ -126,6 +126,7 @@ struct Inner {
     hub: Arc<Hub>,
     options: Options,
     metrics: Metrics,
+    news: events::News,
     stopping: watch::Sender<bool>,
 }
 
@@ -137,6 +138,7 @@ impl Flagd {
             hub,
             options,
             metrics: Metrics::default(),
+            news: events::News::default(),
             stopping: watch::Sender::new(false),
         };
         Self {

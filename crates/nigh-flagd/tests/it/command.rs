@@ -1,13 +1,12 @@
 //! The program itself: what it prints, how it ends, what it opens.
 
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use crate::common::{Flags, flag};
+use crate::common::{Flags, Running, flag};
 
 fn program() -> Command {
     let mut command = Command::new("timeout");
@@ -26,40 +25,6 @@ fn out(output: &Output) -> String {
 
 fn err(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// A daemon, killed if the test forgets it, and its log.
-struct Running {
-    child: Child,
-    log: BufReader<std::process::ChildStderr>,
-}
-
-impl Running {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        Self { child, log }
-    }
-
-    /// Reads the log up to a line with these words.
-    fn until(&mut self, words: &str) -> String {
-        let mut line = String::new();
-        while self.log.read_line(&mut line).unwrap() > 0 {
-            if line.contains(words) {
-                return line;
-            }
-            line.clear();
-        }
-        panic!("the log ends without {words:?}");
-    }
-
-    /// Ends it as an operator would; `timeout` passes the signal on.
-    fn terminate(mut self) -> Option<i32> {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").arg(pid).status().unwrap().success());
-        self.until("stopping");
-        self.child.wait().unwrap().code()
-    }
 }
 
 #[test]
@@ -213,9 +178,87 @@ fn a_stale_socket_is_no_obstacle() {
         daemon.until("Flag IResolver listening at");
         daemon
     };
-    let mut first = start();
-    first.child.kill().unwrap();
-    first.child.wait().unwrap();
+    start().kill();
     assert!(socket.exists(), "it had no time to clean up");
     assert_eq!(start().terminate(), Some(0));
+}
+
+/// TCP ports that are listened on in the network of this process.
+fn ports_of(pid: u32) -> Vec<u16> {
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp6")).unwrap();
+    let rows = table.lines().skip(1).map(|row| row.split_whitespace());
+    let mut ports: Vec<u16> = rows
+        .filter_map(|mut row| {
+            let port = row.nth(1)?.rsplit(':').next()?;
+            let listens = row.nth(1) == Some("0A");
+            listens.then(|| u16::from_str_radix(port, 16).unwrap())
+        })
+        .collect();
+    ports.sort_unstable();
+    ports
+}
+
+#[test]
+fn under_flagds_name_it_opens_flagds_ports_with_flagds_lines() {
+    nigh_testkit::require_root!();
+    // In a network of its own: nobody else's ports matter.
+    let network = Command::new("unshare").args(["--net", "true"]).status();
+    nigh_testkit::skip_unless!(
+        network.is_ok_and(|status| status.success()),
+        "this machine makes no networks"
+    );
+    let flags = Flags::new(&json!({"a": flag(1)}));
+    let source = format!("file:{}", flags.path.display());
+    let ours = Path::new(env!("CARGO_BIN_EXE_nigh-flagd"));
+    let flagd = flags.path.with_file_name("flagd");
+    std::os::unix::fs::symlink(ours, &flagd).unwrap();
+    let socket = flags.path.with_file_name("s");
+    let socket = socket.to_str().unwrap();
+    let all: &[u16] = &[8013, 8014, 8015, 8016];
+    let cases: [(&Path, &[&str], &[u16]); 4] = [
+        (&flagd, &[], all),
+        (ours, &["--flagd-ports"], all),
+        (&flagd, &["-d", socket], &all[1..]),
+        (ours, &["-d", socket, "-m", "9014"], &[9014]),
+    ];
+    for (program, more, expected) in cases {
+        let mut command = Command::new("unshare");
+        command.args(["--net", "--"]).arg(program);
+        command.args(["start", "-f", &source]).args(more);
+        let mut daemon = Running::start(command.env_remove("NIGH_LOG"));
+        daemon.until(match expected {
+            [8013, ..] => "Flag IResolver listening at [::]:8013",
+            _ => "Flag IResolver listening at /",
+        });
+        for port in expected {
+            let line = match port {
+                8015 => "flag sync service listening at [::]:8015",
+                8016 => "ofrep service listening at 8016",
+                8014 => "metrics and probes listening at [::]:8014",
+                _ => continue,
+            };
+            daemon.until(line);
+        }
+        if expected == [9014] {
+            daemon.until("metrics and probes listening at [::]:9014");
+        }
+        assert_eq!(ports_of(daemon.pid()), expected, "{program:?} {more:?}");
+        assert_eq!(daemon.terminate(), Some(0));
+    }
+}
+
+#[test]
+fn a_bad_update_is_told_and_the_last_good_flags_stay() {
+    let flags = Flags::new(&json!({"a": flag(1)}));
+    let source = format!("file:{}", flags.path.display());
+    let socket = flags.path.with_file_name("s");
+    let mut daemon = Running::serving(&socket, &["-f", &source]);
+    let new = flags.path.with_file_name("new");
+    std::fs::write(&new, "{\"flags\":\n {\"a\": 1}}").unwrap();
+    std::fs::rename(&new, &flags.path).unwrap();
+    let line = daemon.until("the last good flags stay");
+    let why = "line 2, column 8: flag \"a\" is a number, not an object";
+    assert!(line.contains(why), "{line}");
+    flags.replace(&json!({"a": flag(2)}));
+    daemon.until("1 flags, 1 changed");
 }

@@ -92,6 +92,9 @@ pub enum AddressFault {
     /// `https:` given to a listener.
     #[error("is for clients only: a server cannot listen on https:")]
     HttpsListener,
+    /// `published:` given to a listener.
+    #[error("is for clients only: a server publishes its address, it does not listen on a file")]
+    PublishedListener,
     /// A packet role in front of `tcp:`.
     #[error("asks for packets ({}) over TCP, which carries a stream only", .role.prefix())]
     PacketsOverTcp {
@@ -137,7 +140,7 @@ impl AddressError {
     pub const fn hint(&self) -> Option<&'static str> {
         Some(match self.fault {
             AddressFault::Empty | AddressFault::UnknownScheme => {
-                "write unix:PATH, unix-abstract:NAME, autobind:, fd:N, tcp:HOST:PORT or, for a client, https://HOST:PORT"
+                "write unix:PATH, unix-abstract:NAME, autobind:, fd:N, tcp:HOST:PORT or, for a client, https://HOST:PORT or published:FILE"
             }
             AddressFault::NoPath => "write unix:PATH, for example unix:/run/app/app.sock",
             AddressFault::PathWithHost => {
@@ -157,6 +160,9 @@ impl AddressError {
             AddressFault::NoSlashes | AddressFault::PathBehindPort => "write https://HOST:PORT",
             AddressFault::HttpsListener => {
                 "listen on tcp:HOST:PORT and give the server its certificate"
+            }
+            AddressFault::PublishedListener => {
+                "listen on autobind: or tcp:HOST:0 and name the file with --publish"
             }
             AddressFault::PacketsOverTcp { .. } => "use a unix: or unix-abstract: address",
             _ => return None,

@@ -31,6 +31,7 @@ pub const HOST_BYTES_MAX: usize = 253;
 ///         | "fd:" number                                       an inherited or activated descriptor
 ///         | "tcp:" host ":" port                               an IPv6 address stands in brackets
 ///         | "https://" host ":" port                           for clients only
+///         | "published:" path                                  for clients only: the address is in that file
 /// ```
 ///
 /// In paths and names `%` and two hexadecimal digits stand for one byte, as in gRPC's own naming; a literal `%` is
@@ -76,6 +77,9 @@ pub enum Address {
         /// The port.
         port: u16,
     },
+    /// What a server has written to this file ([`ListenerOptions::publish`](crate::ListenerOptions::publish)): for a
+    /// server whose name or port the kernel picks. Only a client has it.
+    Published(PathBuf),
 }
 
 /// What a listening socket speaks, written before its address.
@@ -119,7 +123,7 @@ impl Listen {
     /// Puts the two together.
     ///
     /// # Errors
-    /// When nothing can listen there in that role: `https:`, packets over TCP, or an address that is not valid.
+    /// When nothing can listen there in that role: `https:` and `published:`, packets over TCP, or an address that is not valid.
     pub fn new(role: Role, address: Address) -> Result<Self, AddressError> {
         let listen = Self { role, address };
         match listen.fault() {
@@ -131,6 +135,7 @@ impl Listen {
     fn fault(&self) -> Option<AddressFault> {
         match (&self.address, self.role) {
             (Address::Https { .. }, _) => Some(AddressFault::HttpsListener),
+            (Address::Published(_), _) => Some(AddressFault::PublishedListener),
             (Address::Tcp { .. }, role) if role != Role::Stream => {
                 Some(AddressFault::PacketsOverTcp { role })
             }

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::{
@@ -38,7 +39,7 @@ pub(super) fn address(text: &str) -> Result<Address, AddressError> {
 /// What is wrong with an address that may not come from [`address`].
 pub(super) fn address_fault(address: &Address) -> Option<AddressFault> {
     match address {
-        Address::Path(path) => path_fault(path.as_os_str().as_bytes()),
+        Address::Path(path) | Address::Published(path) => path_fault(path.as_os_str().as_bytes()),
         Address::Abstract(name) => name_fault(name),
         Address::Autobind => None,
         Address::Fd(fd) => (*fd < 0).then_some(AddressFault::BadDescriptor),
@@ -58,7 +59,8 @@ fn parts(text: &str) -> Result<Address, Fault> {
     };
     let offset = scheme.len() + 1;
     match scheme {
-        "unix" => path(rest, offset),
+        "unix" => path(rest, offset).map(Address::Path),
+        "published" => path(rest, offset).map(Address::Published),
         "unix-abstract" => {
             let name = unescape(rest, offset)?;
             match name_fault(&name) {
@@ -81,7 +83,7 @@ fn parts(text: &str) -> Result<Address, Fault> {
     }
 }
 
-fn path(rest: &str, offset: usize) -> Result<Address, Fault> {
+fn path(rest: &str, offset: usize) -> Result<PathBuf, Fault> {
     let (rest, offset) = match rest.strip_prefix("//") {
         None => (rest, offset),
         Some(behind) if behind.starts_with('/') => (behind, offset + 2),
@@ -90,7 +92,7 @@ fn path(rest: &str, offset: usize) -> Result<Address, Fault> {
     };
     let bytes = unescape(rest, offset)?;
     match path_fault(&bytes) {
-        None => Ok(Address::Path(OsString::from_vec(bytes).into())),
+        None => Ok(OsString::from_vec(bytes).into()),
         Some(fault) => Err((Some(offset), fault)),
     }
 }

@@ -2,18 +2,15 @@
 
 use std::fmt::{self, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use super::{Address, Listen, Role};
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Path(path) => {
-                let bytes = path.as_os_str().as_bytes();
-                let authority = if bytes.starts_with(b"//") { "//" } else { "" };
-                write!(f, "unix:{authority}")?;
-                escaped(f, bytes)
-            }
+            Self::Path(path) => file(f, "unix:", path),
+            Self::Published(path) => file(f, "published:", path),
             Self::Abstract(name) => {
                 f.write_str("unix-abstract:")?;
                 escaped(f, name)
@@ -48,6 +45,13 @@ impl fmt::Display for Role {
             Self::Datagram => "dgram",
         })
     }
+}
+
+fn file(f: &mut fmt::Formatter<'_>, scheme: &str, path: &Path) -> fmt::Result {
+    let bytes = path.as_os_str().as_bytes();
+    let authority = if bytes.starts_with(b"//") { "//" } else { "" };
+    write!(f, "{scheme}{authority}")?;
+    escaped(f, bytes)
 }
 
 fn host_port(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result {

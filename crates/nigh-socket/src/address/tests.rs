@@ -71,6 +71,16 @@ fn every_form_parses_and_prints_its_canonical_form() {
             "https://example.com.:443",
         ),
         ("https://[::1]:443", https("::1", 443), "https://[::1]:443"),
+        (
+            "published:/run/a%20b",
+            Address::Published("/run/a b".into()),
+            "published:/run/a%20b",
+        ),
+        (
+            "published:////x",
+            Address::Published("//x".into()),
+            "published:////x",
+        ),
     ];
     for (text, address, printed) in table {
         assert_eq!(text.parse::<Address>().as_ref(), Ok(&address), "{text}");
@@ -119,6 +129,8 @@ fn every_local_fault_is_named_and_located() {
             AddressFault::PathTooLong { bytes: 4096 },
             Some(5),
         ),
+        ("published:", AddressFault::NoPath, Some(10)),
+        ("published:/run/", AddressFault::Directory, Some(10)),
         ("unix-abstract:", AddressFault::NoName, Some(14)),
         ("unix-abstract:%g0", AddressFault::BadEscape, Some(14)),
         (
@@ -211,6 +223,12 @@ fn a_listener_has_a_role_and_no_https() {
     let faults = [
         ("https://h:1", AddressFault::HttpsListener, None),
         ("drpc:https://h:1", AddressFault::HttpsListener, None),
+        ("published:/f", AddressFault::PublishedListener, None),
+        (
+            "seqpacket:published:/f",
+            AddressFault::PublishedListener,
+            None,
+        ),
         (
             "dgram:tcp:h:1",
             AddressFault::PacketsOverTcp {
@@ -262,7 +280,7 @@ fn conversions_take_paths_literally_and_check_what_was_not_parsed() {
 
 fn bytes(address: &Address) -> Vec<u8> {
     match address {
-        Address::Path(path) => path.as_os_str().as_bytes().to_vec(),
+        Address::Path(path) | Address::Published(path) => path.as_os_str().as_bytes().to_vec(),
         other => other.to_string().into_bytes(),
     }
 }
@@ -279,7 +297,10 @@ fn any_address() -> impl Strategy<Value = Address> {
         "[/.a%? ]{1,12}".prop_map(String::into_bytes),
     ];
     prop_oneof![
-        raw_path.prop_map(|raw| Address::Path(OsString::from_vec(raw).into())),
+        raw_path
+            .clone()
+            .prop_map(|raw| Address::Path(OsString::from_vec(raw).into())),
+        raw_path.prop_map(|raw| Address::Published(OsString::from_vec(raw).into())),
         prop::collection::vec(any::<u8>(), 1..=107).prop_map(Address::Abstract),
         Just(Address::Autobind),
         (0..=i32::MAX).prop_map(Address::Fd),
@@ -308,7 +329,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_panics_and_what_parses_is_valid(text in "(drpc:|dgram:)?(unix:|unix-abstract:|fd:|tcp:|https://)?.{0,40}") {
+    fn no_text_panics_and_what_parses_is_valid(text in "(drpc:|dgram:)?(unix:|unix-abstract:|fd:|tcp:|https://|published:)?.{0,40}") {
         if let Ok(address) = text.parse::<Address>() {
             prop_assert!(address.check().is_ok());
             prop_assert_eq!(address.to_string().parse::<Address>(), Ok(address));

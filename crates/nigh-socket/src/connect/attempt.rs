@@ -15,7 +15,9 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags};
 use tokio::net::TcpStream;
 
 use super::{Cause, ConnectFault, ConnectOperation};
+use crate::address::Address;
 use crate::listener::SocketKind;
+use crate::publish::address_file;
 use crate::publish::entry::FileKind;
 
 /// What `sun_path` takes, less its NUL.
@@ -28,6 +30,15 @@ pub(super) enum Failure {
     NotYet(Cause),
     /// It will not.
     Final(ConnectFault),
+}
+
+/// The address that a server has published, once it has: it may be another at the next try.
+pub(super) fn published(file: &Path) -> Result<Address, Failure> {
+    match address_file::read(file) {
+        Ok(Some(address)) => Ok(address),
+        Ok(None) => Err(Failure::NotYet(Cause::Missing)),
+        Err(error) => Err(Failure::Final(ConnectFault::Published(error))),
+    }
 }
 
 /// Tries a socket file.

@@ -9,6 +9,7 @@ use crate::inherit::InheritedError;
 use crate::listener::SocketKind;
 use crate::peer::Peer;
 use crate::policy::{Policy, Verdict};
+use crate::publish::PublishedError;
 use crate::publish::entry::FileKind;
 
 /// A server could not be reached. No byte was sent to anybody.
@@ -89,6 +90,9 @@ pub enum ConnectFault {
     /// The file permissions, or a security policy, keep this user out.
     #[error("this user may not connect")]
     Denied(#[source] io::Error),
+    /// The file of `published:` tells no address that can be relied on.
+    #[error("it tells no address")]
+    Published(#[source] Box<PublishedError>),
     /// The inherited descriptor is not what is needed.
     #[error("unusable descriptor")]
     Inherited(#[from] InheritedError),
@@ -206,6 +210,7 @@ impl ConnectFault {
                 "write permission on the socket and search permission on its directories are needed",
             ),
             Self::Inherited(error) => error.hint(),
+            Self::Published(error) => error.hint(),
             Self::Server(_) => Some(
                 "another user's server has the address; one that systemd activates by socket is root's",
             ),

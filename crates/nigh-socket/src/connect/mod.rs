@@ -7,9 +7,11 @@ mod error;
 mod patience;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 pub use error::{Cause, ConnectError, ConnectFault, ConnectOperation, RefusedServer};
 
@@ -95,6 +97,9 @@ impl ConnectOptions {
 
 /// Connects a stream. Missing and refusing servers and full queues are tried again after 1, 2, 4 .. 100 ms until the
 /// timeout. `tcp:` and `https:` are connected alike: TLS is up to the caller.
+///
+/// `published:FILE` is read before each try, and waited for like a missing server; what may be in it and who may have
+/// written it is checked.
 ///
 /// `fd:N` is taken over, once: a connected stream socket that this process inherited. It is closed if the server is not
 /// the one demanded.
@@ -193,8 +198,63 @@ async fn stream_to(
             let stream = stream.map_err(|error| ConnectOperation::Register.failed(error))?;
             remote(stream, options)
         }
+        Address::Published(file) => published_to(file, options).await,
         _ => local(local_to(address, options).await?, options),
     }
+}
+
+/// Looks at the file before each try: a server that starts anew may have another address.
+async fn published_to(
+    file: &Path,
+    options: &ConnectOptions,
+) -> Result<(Stream, Peer), ConnectFault> {
+    let mut patience = Patience::new(options);
+    loop {
+        let cause = match attempt::published(file) {
+            Ok(Address::Tcp { host, port }) => {
+                match internet_once(&host, port, patience.deadline()).await {
+                    Ok(stream) => return remote(stream, options),
+                    Err(Failure::NotYet(cause)) => cause,
+                    Err(Failure::Final(fault)) => return Err(fault),
+                }
+            }
+            Ok(address) => match attempt_local(&address, options)? {
+                Ok(fd) => return local(fd, options),
+                Err(cause) => cause,
+            },
+            Err(Failure::NotYet(cause)) => cause,
+            Err(Failure::Final(fault)) => return Err(fault),
+        };
+        patience.wait_with_time_to_try(cause).await?;
+    }
+}
+
+/// The address that clients of `published:FILE` use, read when there is one; every other address as it is. For
+/// datagrams, which go to an address and need no connection.
+///
+/// # Errors
+/// [`ConnectError`]: no file within the timeout, or one that cannot be relied on.
+///
+/// # Cancel safety
+/// Cancel safe: nothing is opened that stays open.
+pub async fn resolve(address: &Address, options: &ConnectOptions) -> Result<Address, ConnectError> {
+    let resolving = async {
+        let Address::Published(file) = address else {
+            return Ok(address.clone());
+        };
+        address.check().map_err(ConnectFault::Malformed)?;
+        let mut patience = Patience::new(options);
+        loop {
+            match attempt::published(file) {
+                Ok(address) => return Ok(address),
+                Err(Failure::NotYet(cause)) => patience.wait_after(cause).await?,
+                Err(Failure::Final(fault)) => return Err(fault),
+            }
+        }
+    };
+    resolving
+        .await
+        .map_err(|fault| ConnectError::new(address.clone(), fault))
 }
 
 fn local(fd: OwnedFd, options: &ConnectOptions) -> Result<(Stream, Peer), ConnectFault> {
@@ -236,6 +296,11 @@ fn attempt_local(
             (fd, true) => Ok(fd),
             (_, false) => return Err(ConnectFault::NotLocal),
         },
+        Address::Published(file) => match attempt::published(file) {
+            // It is none of that kind itself.
+            Ok(address) => return attempt_local(&address, options),
+            Err(failure) => Err(failure),
+        },
         Address::Tcp { .. } | Address::Https { .. } => return Err(ConnectFault::NotLocal),
         Address::Autobind => return Err(ConnectFault::NotForConnecting),
     };
@@ -275,17 +340,24 @@ async fn internet_to(
 ) -> Result<TcpStream, ConnectFault> {
     let mut patience = Patience::new(options);
     loop {
-        let trying = attempt::internet(host, port);
-        let attempt = match patience.deadline() {
-            None => trying.await,
-            Some(deadline) => tokio::time::timeout_at(deadline, trying)
-                .await
-                .unwrap_or(Err(Failure::NotYet(Cause::Silent))),
-        };
-        match attempt {
+        match internet_once(host, port, patience.deadline()).await {
             Ok(stream) => return Ok(stream),
             Err(Failure::Final(fault)) => return Err(fault),
             Err(Failure::NotYet(cause)) => patience.wait_with_time_to_try(cause).await?,
         }
+    }
+}
+
+async fn internet_once(
+    host: &str,
+    port: u16,
+    deadline: Option<Instant>,
+) -> Result<TcpStream, Failure> {
+    let trying = attempt::internet(host, port);
+    match deadline {
+        None => trying.await,
+        Some(deadline) => tokio::time::timeout_at(deadline, trying)
+            .await
+            .unwrap_or(Err(Failure::NotYet(Cause::Silent))),
     }
 }

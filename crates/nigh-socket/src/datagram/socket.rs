@@ -11,6 +11,7 @@ use crate::address::Address;
 use crate::connect::short_path;
 use crate::listener::{Listener, SocketKind};
 use crate::message::{Attempt, Datagram, RecvError, SendError, receive_datagram, send};
+use crate::publish::address_file;
 
 /// Where a datagram goes: the kernel's bytes, and what has to stay open while they are used.
 #[derive(Debug)]
@@ -21,6 +22,14 @@ pub(crate) struct Target {
 
 impl Target {
     pub(crate) fn new(address: &Address) -> Result<Self, SendError> {
+        if let Address::Published(file) = address {
+            return match address_file::read(file) {
+                // It is none of that kind itself.
+                Ok(Some(address)) => Self::new(&address),
+                Ok(None) => Err(SendError::NoReceiver),
+                Err(error) => Err(SendError::System(io::Error::other(error))),
+            };
+        }
         let (bytes, through) = match address {
             Address::Path(path) => {
                 let (path, through) = short_path(path).map_err(SendError::System)?;

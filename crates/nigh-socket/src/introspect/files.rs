@@ -166,6 +166,11 @@ fn socket_at(path: &Path) -> Option<(FileId, SocketFile)> {
     Some((id_of(&stat), file))
 }
 
+/// The socket that a path leads to, links followed.
+pub(super) fn socket_behind(path: &Path) -> Option<(FileId, SocketFile)> {
+    socket_at(&fs::canonicalize(path).ok()?)
+}
+
 fn id_of(stat: &Stat) -> FileId {
     let [a, b, c, d, ..] = stat.st_ino.to_le_bytes();
     FileId {

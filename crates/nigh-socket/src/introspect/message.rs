@@ -13,8 +13,8 @@ const NLM_F_REQUEST: u16 = 0x001;
 const NLM_F_DUMP: u16 = 0x300;
 const AF_UNIX: u8 = 1;
 
-/// Name, file, peer, queues and uid.
-const SHOW: u32 = 0b101_0111;
+/// Name, file, peer, queues, buffers and uid.
+const SHOW: u32 = 0b111_0111;
 /// The clients that wait at a listener.
 const SHOW_ICONS: u32 = 0b1000;
 
@@ -23,7 +23,11 @@ const ATTRIBUTE_VFS: u16 = 1;
 const ATTRIBUTE_PEER: u16 = 2;
 const ATTRIBUTE_ICONS: u16 = 3;
 const ATTRIBUTE_RQLEN: u16 = 4;
+const ATTRIBUTE_MEMINFO: u16 = 5;
 const ATTRIBUTE_UID: u16 = 7;
+
+/// Which of the words of `MEMINFO` is the send buffer's size (`SK_MEMINFO_SNDBUF`).
+const MEMINFO_SEND_BUFFER: usize = 3;
 
 /// A socket as the kernel describes it, not yet interpreted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -38,6 +42,8 @@ pub(super) struct Diag {
     pub(super) pending: Vec<u32>,
     pub(super) receive_queue: u32,
     pub(super) send_queue: u32,
+    /// How much of the peer's unread memory it may lend.
+    pub(super) send_buffer: Option<u32>,
     pub(super) uid: Option<u32>,
 }
 
@@ -193,6 +199,7 @@ impl Diag {
                 self.receive_queue = word(0)?;
                 self.send_queue = word(1)?;
             }
+            ATTRIBUTE_MEMINFO => self.send_buffer = Some(word(MEMINFO_SEND_BUFFER)?),
             ATTRIBUTE_UID => self.uid = Some(word(0)?),
             _ => {}
         }
@@ -260,6 +267,8 @@ mod tests {
         body.extend_from_slice(&attribute(ATTRIBUTE_VFS, &words(&[12, 266_338_304])));
         body.extend_from_slice(&attribute(ATTRIBUTE_ICONS, &words(&[8, 9])));
         body.extend_from_slice(&attribute(ATTRIBUTE_RQLEN, &words(&[2, 4096])));
+        let memory = words(&[0, 212_992, 0, 212_992, 0, 0, 0, 0, 0]);
+        body.extend_from_slice(&attribute(ATTRIBUTE_MEMINFO, &memory));
         body.extend_from_slice(&attribute(ATTRIBUTE_UID, &words(&[1000])));
         body.extend_from_slice(&attribute(99, b"later kernels"));
         message(SOCK_DIAG_BY_FAMILY, &body)
@@ -285,6 +294,7 @@ mod tests {
             pending: vec![8, 9],
             receive_queue: 2,
             send_queue: 4096,
+            send_buffer: Some(212_992),
             uid: Some(1000),
         };
         assert_eq!(found, [expected]);

@@ -6,6 +6,7 @@
 mod files;
 mod message;
 mod netlink;
+mod peers;
 mod processes;
 
 use std::ffi::OsString;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use rustix::net::SocketType;
 
 pub use message::Malformed;
+pub use peers::{ConnectionInfo, EndInfo, Peers, Stage, peers};
 pub use processes::Owner;
 
 use crate::listener::SocketKind;
@@ -115,6 +117,8 @@ pub struct SocketInfo {
     pub queued: u32,
     /// Listening: most clients that may wait. Else bytes of memory that its unread messages hold at the peer.
     pub queue_max: u32,
+    /// Its send buffer in bytes, of which that memory is a part; `None` where the kernel does not say.
+    pub send_buffer: Option<u32>,
     /// Inodes of the clients that wait to be accepted; fewer than `queued` when the queue is longer than the kernel
     /// lists (some hundred), or when some are gone already.
     pub pending: Vec<u32>,
@@ -294,6 +298,7 @@ impl SocketInfo {
             peer: diag.peer.filter(|peer| *peer != 0),
             queued: diag.receive_queue,
             queue_max: diag.send_queue,
+            send_buffer: diag.send_buffer,
             // Clients that were gone before they were accepted have no number any more.
             pending: diag
                 .pending

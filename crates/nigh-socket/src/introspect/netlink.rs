@@ -1,5 +1,6 @@
 //! Asks the kernel for its Unix sockets over netlink; needs no privilege and sees this network namespace.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -21,9 +22,6 @@ const DATAGRAM_BYTES_MAX: usize = 65_536;
 
 /// The kernel answers from memory; a longer silence is a fault.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Only our own socket gets our replies, so any number will do.
-const SEQUENCE: u32 = 1;
 
 /// Lists are compared until one brings nothing new, but no more than this many are asked for.
 const LISTS_MAX: usize = 4;
@@ -54,9 +52,11 @@ pub(super) fn sockets() -> Result<Vec<Diag>, IntrospectError> {
     Ok(found)
 }
 
-/// A sock_diag socket.
+/// A sock_diag socket. Each question has its own number, so that what is left of an earlier answer is not taken for a
+/// later one's.
 struct Kernel {
     socket: OwnedFd,
+    asked: Cell<u32>,
 }
 
 impl Kernel {
@@ -70,21 +70,26 @@ impl Kernel {
         .map_err(failed("open a sock_diag socket"))?;
         set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))
             .map_err(failed("set up a sock_diag socket"))?;
-        Ok(Self { socket })
+        let asked = Cell::new(0);
+        Ok(Self { socket, asked })
     }
 
-    fn ask(&self, request: &[u8]) -> Result<(), IntrospectError> {
+    /// Asks what `request` makes of the question's number, and returns that.
+    fn ask(&self, request: impl FnOnce(u32) -> Vec<u8>) -> Result<u32, IntrospectError> {
+        let sequence = self.asked.get().wrapping_add(1);
+        self.asked.set(sequence);
+        let request = request(sequence);
         let kernel = SocketAddrNetlink::new(0, 0);
-        rustix::net::sendto(&self.socket, request, SendFlags::empty(), &kernel)
+        rustix::net::sendto(&self.socket, &request, SendFlags::empty(), &kernel)
             .map_err(failed("ask for the Unix sockets"))?;
-        Ok(())
+        Ok(sequence)
     }
 
     fn list(&self) -> Result<Vec<Diag>, IntrospectError> {
-        self.ask(&message::request_all(SEQUENCE))?;
+        let sequence = self.ask(message::request_all)?;
         let mut found = Vec::new();
         loop {
-            match self.read(&mut found)? {
+            match self.read(sequence, &mut found)? {
                 Progress::Done => return Ok(found),
                 Progress::Refused(errno) => {
                     let error = io::Error::from_raw_os_error(errno);
@@ -103,17 +108,18 @@ impl Kernel {
 
     /// Who waits at a listener; nobody when it is gone, or when they are more than one answer holds.
     fn pending(&self, inode: u32) -> Result<Vec<u32>, IntrospectError> {
-        self.ask(&message::request_pending(SEQUENCE, inode))?;
+        let sequence = self.ask(|sequence| message::request_pending(sequence, inode))?;
         let mut found = Vec::new();
-        self.read(&mut found)?;
-        Ok(found
-            .pop()
+        // The answer to this question is one message: the listener, or why not.
+        while self.read(sequence, &mut found)? == Progress::More && found.is_empty() {}
+        let listener = found.pop().filter(|listener| listener.inode == inode);
+        Ok(listener
             .map(|listener| listener.pending)
             .unwrap_or_default())
     }
 
     /// One datagram of the kernel's.
-    fn read(&self, found: &mut Vec<Diag>) -> Result<Progress, IntrospectError> {
+    fn read(&self, sequence: u32, found: &mut Vec<Diag>) -> Result<Progress, IntrospectError> {
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
         loop {
             let received =
@@ -129,7 +135,7 @@ impl Kernel {
             if length > held {
                 return Err(IntrospectError::Truncated { length });
             }
-            return Ok(message::parse(&buffer[..held], SEQUENCE, found)?);
+            return Ok(message::parse(&buffer[..held], sequence, found)?);
         }
     }
 }

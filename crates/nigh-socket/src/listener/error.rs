@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::SocketKind;
 use crate::address::{Address, AddressError};
 use crate::inherit::InheritedError;
+use crate::publish::PublishedError;
 use crate::publish::entry::FileKind;
 use crate::publish::lock::LockError;
 use crate::users::UserError;
@@ -134,6 +135,9 @@ pub enum BindFault {
     /// Something that does not take the lock changed the name each time it had been looked at.
     #[error("something else keeps changing what is there")]
     Contended,
+    /// Its address could not be published in a file.
+    #[error("cannot publish the address")]
+    Published(#[source] Box<PublishedError>),
     /// The system refused a step.
     #[error("{operation}{}{}", if object.is_some() { " " } else { "" }, object.as_deref().unwrap_or(Path::new("")).display())]
     System {
@@ -221,6 +225,7 @@ impl BindFault {
                 "use a directory of the server's own, such as /run/NAME or $XDG_RUNTIME_DIR, or allow a shared parent",
             ),
             Self::InUse => Some("stop it, or take the address over from it"),
+            Self::Published(error) => error.hint(),
             Self::Stale => Some("replace stale sockets, or remove it"),
             Self::NotASocket(_) => Some("choose another path, or move what is there"),
             Self::System {

@@ -90,6 +90,8 @@ pub struct Listener {
     fd: OwnedFd,
     /// Taken when the name is given back, which the server does before it stops accepting.
     published: Mutex<Option<Published>>,
+    /// The file that tells clients the address.
+    advertised: Mutex<Option<Published>>,
     address: Address,
     kind: SocketKind,
     is_local: bool,
@@ -156,7 +158,7 @@ impl Listener {
         }
     }
 
-    /// Removes the path if it still leads to this socket, and closes the socket: what dropping does, with its errors.
+    /// Removes the path, and the file with the address, if they are still this socket's own, and closes the socket: what dropping does, with its errors.
     ///
     /// A path that a successor has published over, or that something else stands at by now, is left alone. Waits at
     /// most 250 ms for the lock beside the socket. In a forked child it only closes.
@@ -172,16 +174,22 @@ impl Listener {
     /// # Errors
     /// As for [`close`](Self::close).
     pub(crate) fn unpublish(&self) -> Result<(), UnpublishError> {
-        let mut published = self
-            .published
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(ours) = published.as_ref() {
-            // Kept on failure, for another try when the listener is dropped.
-            ours.unpublish(UNPUBLISH_WAIT)?;
-            *published = None;
-        }
-        Ok(())
+        // Who reads the address comes next to the socket, so the file goes first.
+        let outcomes = [&self.advertised, &self.published].map(|name| {
+            let mut name = name.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(ours) = name.as_ref() {
+                // Kept on failure, for another try when the listener is dropped.
+                ours.unpublish(UNPUBLISH_WAIT)?;
+                *name = None;
+            }
+            Ok(())
+        });
+        outcomes.into_iter().collect()
+    }
+
+    pub(crate) fn advertised_by(mut self, file: Published) -> Self {
+        self.advertised = Mutex::new(Some(file));
+        self
     }
 
     /// Whether others may hold the same socket: it came from a parent, a service manager or a predecessor.
@@ -199,6 +207,7 @@ impl Listener {
         Self {
             fd,
             published: Mutex::new(published),
+            advertised: Mutex::new(None),
             address,
             kind,
             is_local,

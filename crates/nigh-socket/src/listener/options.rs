@@ -4,7 +4,8 @@
 //! is 0600 serves everybody.
 
 use std::net::ToSocketAddrs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -13,6 +14,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockop
 use super::{BindError, BindFault, Existing, Listener, Operation, SocketKind, path};
 use crate::address::Address;
 use crate::inherit;
+use crate::publish::address_file;
 use crate::sys::{self, opt};
 
 /// Owner or group, as it was given.
@@ -40,6 +42,7 @@ pub struct ListenerOptions {
     pub(super) lock_wait: Duration,
     pass_credentials: bool,
     pass_rights: Option<bool>,
+    publish: Option<PathBuf>,
 }
 
 impl Default for ListenerOptions {
@@ -56,6 +59,7 @@ impl Default for ListenerOptions {
             lock_wait: Duration::from_secs(5),
             pass_credentials: false,
             pass_rights: None,
+            publish: None,
         }
     }
 }
@@ -151,6 +155,17 @@ impl ListenerOptions {
         self
     }
 
+    /// Writes the address into this file once it is listened on, for clients that are given `published:FILE`: the
+    /// abstract name that the kernel chose for `autobind:`, the port it chose for port 0, or any other.
+    ///
+    /// The file appears whole or not at all, mode 0644. It is removed with the listener, if it is still its own. What is
+    /// there already is treated as [`existing`](Self::existing) says, where alive means that its server still runs; only
+    /// a file that holds an address is ever replaced. The directory must not be writable by others.
+    pub fn publish(mut self, file: impl Into<PathBuf>) -> Self {
+        self.publish = Some(file.into());
+        self
+    }
+
     /// Binds and listens. Blocks: briefly for a path, for as long as the resolver takes for a TCP host name.
     ///
     /// # Errors
@@ -162,6 +177,7 @@ impl ListenerOptions {
     {
         let address = address.try_into()?;
         self.bind_to(&address)
+            .and_then(|listener| self.advertised(listener))
             .map_err(|fault| BindError::new(address, fault))
     }
 
@@ -176,6 +192,7 @@ impl ListenerOptions {
         use std::os::fd::AsRawFd;
         let address = Address::Fd(socket.as_raw_fd());
         self.adopt_checked(&address, socket)
+            .and_then(|listener| self.advertised(listener))
             .map_err(|fault| BindError::new(address, fault))
     }
 
@@ -207,8 +224,7 @@ impl ListenerOptions {
             }
             Address::Fd(number) => {
                 self.refuse_file_options()?;
-                let check =
-                    |fd: std::os::fd::BorrowedFd<'_>| inherit::check_listener(fd, self.kind);
+                let check = |fd: BorrowedFd<'_>| inherit::check_listener(fd, self.kind);
                 let (socket, found) = sys::inherit::take(*number, check)?;
                 self.tell(&socket, found.is_local, self.pass_rights)?;
                 Ok(self.listener(socket, address.clone(), found.is_local))
@@ -219,6 +235,27 @@ impl ListenerOptions {
             }
             _ => Err(BindFault::NotForListening),
         }
+    }
+
+    /// Publishes its address, if so asked.
+    fn advertised(&self, listener: Listener) -> Result<Listener, BindFault> {
+        let Some(file) = &self.publish else {
+            return Ok(listener);
+        };
+        let address = match listener.address() {
+            // What others know the socket by, unless that is a path, which may have been renamed since.
+            Address::Fd(_) => {
+                bound_address(listener.as_fd())?.unwrap_or(listener.address().clone())
+            }
+            known => known.clone(),
+        };
+        let wanted = address_file::Wanted {
+            file,
+            existing: self.existing,
+            lock_wait: self.lock_wait,
+        };
+        let published = address_file::write(&wanted, address)?;
+        Ok(listener.advertised_by(published))
     }
 
     fn refuse_file_options(&self) -> Result<(), BindFault> {
@@ -339,6 +376,23 @@ impl ListenerOptions {
             .map_err(|error| Operation::Bind.refused(error))?;
         Ok((socket, bound.port()))
     }
+}
+
+/// The abstract name or the internet address of an inherited socket; `None` when that says nothing to others.
+fn bound_address(socket: BorrowedFd<'_>) -> Result<Option<Address>, BindFault> {
+    let refused = |error| Operation::Inspect.refused(error);
+    let name = rustix::net::getsockname(socket).map_err(refused)?;
+    if name.address_family() == AddressFamily::UNIX {
+        let name = SocketAddrUnix::try_from(name).map_err(refused)?;
+        return Ok(name
+            .abstract_name()
+            .map(|name| Address::Abstract(name.to_vec())));
+    }
+    let name = std::net::SocketAddr::try_from(name).map_err(refused)?;
+    Ok(Some(Address::Tcp {
+        host: name.ip().to_string(),
+        port: name.port(),
+    }))
 }
 
 /// The name that the kernel chose.

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::entry::Entry;
@@ -35,16 +35,28 @@ impl Directory {
         if created {
             flags |= OFlags::NOFOLLOW;
         }
-        let fd = rustix::fs::openat(CWD, path, flags, Mode::empty())
+        let directory = Self::look(path, flags)
             .map_err(|error| Operation::OpenDirectory.failed(path, error))?;
-        let directory = Self {
-            fd,
-            path: path.to_owned(),
-        };
         if let (true, Some(mode)) = (created, create) {
             directory.set_mode(mode)?;
         }
         Ok(directory)
+    }
+
+    /// Opens the directory that a file is in; an empty path is the working directory.
+    pub(crate) fn of_file(parent: &Path) -> Result<Self, Errno> {
+        let parent = if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        };
+        Self::look(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)
+    }
+
+    fn look(path: &Path, flags: OFlags) -> Result<Self, Errno> {
+        let fd = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+        let path = path.to_owned();
+        Ok(Self { fd, path })
     }
 
     /// Its path as it was given, for messages.
@@ -83,16 +95,12 @@ impl Directory {
     pub(crate) fn refuse_shared(&self) -> Result<(), BindFault> {
         let stat = rustix::fs::fstat(&self.fd)
             .map_err(|error| Operation::OpenDirectory.failed(&self.path, error))?;
-        let mode = stat.st_mode & 0o7777;
-        let sticky = mode & 0o1000 != 0;
-        let by_all = mode & 0o002 != 0;
-        let by_group = mode & 0o020 != 0 && !is_own_group(stat.st_gid);
-        if sticky || !(by_all || by_group) {
+        if !is_shared(&stat) {
             return Ok(());
         }
         Err(BindFault::SharedDirectory {
             directory: self.path.clone(),
-            mode,
+            mode: stat.st_mode & 0o7777,
             gid: stat.st_gid,
         })
     }
@@ -110,6 +118,14 @@ impl Directory {
         }
         rustix::fs::chmod(self.proc_self(), Mode::from_raw_mode(mode)).map_err(failed)
     }
+}
+
+/// Whether somebody else could remove a file in it and put another in its place.
+pub(crate) fn is_shared(stat: &Stat) -> bool {
+    let is_sticky = stat.st_mode & 0o1000 != 0;
+    let by_all = stat.st_mode & 0o002 != 0;
+    let by_group = stat.st_mode & 0o020 != 0 && !is_own_group(stat.st_gid);
+    !is_sticky && (by_all || by_group)
 }
 
 /// Makes the directory, closed to others until its mode is set; false when it was there before.

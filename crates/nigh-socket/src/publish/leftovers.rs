@@ -17,11 +17,16 @@ const NAMES_MAX: usize = 65_536;
 
 /// Removes what it can. A directory that may not be read, or a name that may not be removed, is left as it is.
 pub(crate) fn remove(directory: &Directory, names: &Names) {
+    remove_where(directory, names, |name| is_dead(directory, name));
+}
+
+/// Removes those that are dead by the caller's word.
+pub(crate) fn remove_where(directory: &Directory, names: &Names, is_dead: impl Fn(&OsStr) -> bool) {
     for name in temporaries(directory, names) {
-        if is_dead(directory, &name) {
+        if is_dead(&name) {
             match directory.unlink(&name) {
-                Ok(()) => tracing::debug!(?name, "removed a dead server's temporary socket"),
-                Err(error) => tracing::debug!(?name, %error, "a temporary socket stays"),
+                Ok(()) => tracing::debug!(?name, "removed a dead server's temporary file"),
+                Err(error) => tracing::debug!(?name, %error, "a temporary file stays"),
             }
         }
     }

@@ -1,11 +1,12 @@
-//! A socket under its temporary name, until it is published; dropped before that, the name is removed.
+//! A socket, or a file with its address, under a temporary name until it is published; dropped before that, the name is removed.
 //!
 //! Trap: `rename` removes whatever stands at the target. So an occupied target is exchanged, looked at, then removed.
 
 use std::ffi::{OsStr, OsString};
+use std::io::Write;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, RenameFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 
@@ -17,7 +18,7 @@ use crate::listener::{BindFault, Operation};
 /// How many temporary names of this pid may be in use by others (pid namespaces that share the directory).
 const TRIES_MAX: u16 = 128;
 
-/// A bound socket that has only its temporary name yet.
+/// A bound socket, or a written file, that has only its temporary name yet.
 #[derive(Debug)]
 pub(crate) struct Temporary<'a> {
     directory: &'a Directory,
@@ -64,6 +65,44 @@ impl<'a> Temporary<'a> {
             };
         }
         Err(BindFault::Contended)
+    }
+
+    /// Writes a file under a free temporary name, with exactly this mode; the descriptor is the open file.
+    pub(crate) fn file(
+        directory: &'a Directory,
+        names: &Names,
+        bytes: &[u8],
+        mode: u32,
+    ) -> Result<(Self, OwnedFd), Errno> {
+        let pid = std::process::id();
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        for n in 0..TRIES_MAX {
+            let name = names.temporary(pid, n);
+            let opened = rustix::fs::openat(
+                directory.fd(),
+                &name,
+                flags,
+                Mode::from_raw_mode(mode & 0o600),
+            );
+            let fd = match opened {
+                Err(Errno::EXIST) => continue,
+                opened => opened?,
+            };
+            let entry = Entry::new(rustix::io::fcntl_dupfd_cloexec(&fd, 0)?)?;
+            let temporary = Self {
+                directory,
+                name,
+                entry,
+                published: false,
+            };
+            let mut file = std::fs::File::from(fd);
+            file.write_all(bytes)
+                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+            return Ok((temporary, file.into()));
+        }
+        Err(Errno::EXIST)
     }
 
     /// The inode, to set its owner and mode by.

@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -75,7 +76,7 @@ impl UnpublishError {
     }
 }
 
-/// The name a socket was published under.
+/// The name a socket, or its address, was published under.
 #[derive(Debug)]
 pub(crate) struct Published {
     directory: Directory,
@@ -83,6 +84,8 @@ pub(crate) struct Published {
     names: Names,
     identity: Identity,
     pid: u32,
+    /// Pins the inode, and says that we live, where the socket does not.
+    _held: Option<OwnedFd>,
 }
 
 impl Published {
@@ -98,6 +101,15 @@ impl Published {
             names,
             identity,
             pid: std::process::id(),
+            _held: None,
+        }
+    }
+
+    /// With the open file itself, which is to stay open until its name is removed.
+    pub(crate) fn holding(self, file: OwnedFd) -> Self {
+        Self {
+            _held: Some(file),
+            ..self
         }
     }
 

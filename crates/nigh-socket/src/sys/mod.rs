@@ -10,6 +10,7 @@ pub(crate) mod inherit;
 pub(crate) mod map;
 pub(crate) mod msg;
 pub(crate) mod nss;
+pub(crate) mod ofd;
 pub(crate) mod opt;
 pub(crate) mod pidfd;
 #[cfg(test)]

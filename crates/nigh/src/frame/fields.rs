@@ -9,6 +9,8 @@ use super::varint::{self, Cursor};
 /// Clause 7.4: what each field counts beside its name and value, as in RFC 9113 6.5.2.
 const FIELD_BYTES: usize = 32;
 
+pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
 /// Clause 7.3: names by number, from 1. New ones are appended in later versions only.
 pub(crate) const NAMES: [HeaderName; 16] = [
     header::CONTENT_TYPE,
@@ -17,7 +19,7 @@ pub(crate) const NAMES: [HeaderName; 16] = [
     HeaderName::from_static("grpc-timeout"),
     HeaderName::from_static("grpc-encoding"),
     HeaderName::from_static("grpc-accept-encoding"),
-    HeaderName::from_static("grpc-status"),
+    GRPC_STATUS,
     HeaderName::from_static("grpc-message"),
     HeaderName::from_static("grpc-status-details-bin"),
     header::AUTHORIZATION,
@@ -114,9 +116,19 @@ pub(crate) fn encode(fields: &HeaderMap, implied: Implied, out: &mut BytesMut) {
 
 /// Decodes to the end of the frame; more than `max` bytes, as clause 7.4 counts them, are refused.
 pub(crate) fn decode(
+    cursor: Cursor<'_>,
+    implied: Implied,
+    max: usize,
+) -> Result<HeaderMap, Violation> {
+    decode_knowing(cursor, implied, max, &mut None)
+}
+
+/// As [`decode`], where the last `user-agent` is kept: the next is likely the same, and then costs no memory.
+pub(crate) fn decode_knowing(
     mut cursor: Cursor<'_>,
     implied: Implied,
     max: usize,
+    user_agent: &mut Option<HeaderValue>,
 ) -> Result<HeaderMap, Violation> {
     let mut fields = HeaderMap::with_capacity(if cursor.is_empty() { 2 } else { 6 });
     let mut size = 0;
@@ -127,7 +139,12 @@ pub(crate) fn decode(
         if size > max {
             return Err(Violation::FieldsSize { max });
         }
-        let value = HeaderValue::from_bytes(value).map_err(|_| Violation::FieldValue)?;
+        let made = || HeaderValue::from_bytes(value).map_err(|_| Violation::FieldValue);
+        let value = match user_agent {
+            _ if name != header::USER_AGENT => made()?,
+            Some(known) if known.as_bytes() == value => known.clone(),
+            _ => user_agent.insert(made()?).clone(),
+        };
         fields
             .try_append(name, value)
             .map_err(|_| Violation::FieldsSize { max })?;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use bytes::{BufMut as _, BytesMut};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::fields::{self, Implied};
 use super::varint::{self, Cursor};
@@ -43,11 +43,13 @@ impl SentPaths {
     }
 }
 
-/// The receiver's side of the table of paths.
+/// What the receiver knows from earlier requests: the table of paths, and what a client says each time.
 #[derive(Debug)]
 pub(crate) struct KnownPaths {
     paths: Vec<PathAndQuery>,
     max: usize,
+    /// Shared by the calls that say the same, as a client's do.
+    user_agent: Option<HeaderValue>,
 }
 
 impl KnownPaths {
@@ -55,6 +57,7 @@ impl KnownPaths {
         Self {
             paths: Vec::new(),
             max: usize::try_from(max).unwrap_or(usize::MAX),
+            user_agent: None,
         }
     }
 
@@ -130,7 +133,7 @@ pub(crate) fn decode_request(
         (Method::POST, Implied::Request)
     };
     let (path, number) = paths.decode(&mut cursor)?;
-    let fields = fields::decode(cursor, implied, max)?;
+    let fields = fields::decode_knowing(cursor, implied, max, &mut paths.user_agent)?;
     let request = Request {
         method,
         path,
@@ -176,7 +179,7 @@ pub(crate) fn decode_answer(
 pub(crate) fn encode_trailers(trailers: &HeaderMap, out: &mut BytesMut) {
     let is_plain_ok = trailers.len() == 1
         && trailers
-            .get("grpc-status")
+            .get(fields::GRPC_STATUS)
             .is_some_and(|status| status == "0");
     if !is_plain_ok {
         fields::encode(trailers, Implied::Nothing, out);
@@ -186,8 +189,7 @@ pub(crate) fn encode_trailers(trailers: &HeaderMap, out: &mut BytesMut) {
 pub(crate) fn decode_trailers(payload: &[u8], max: usize) -> Result<HeaderMap, Violation> {
     if payload.is_empty() {
         let mut ok = HeaderMap::with_capacity(1);
-        let status = http::HeaderName::from_static("grpc-status");
-        ok.insert(status, http::HeaderValue::from_static("0"));
+        ok.insert(fields::GRPC_STATUS, HeaderValue::from_static("0"));
         return Ok(ok);
     }
     fields::decode(Cursor(payload), Implied::Nothing, max)

@@ -4,7 +4,6 @@
 //! under its deadline, with a panic caught. Nothing of the body is decoded before the guard has said yes.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -17,17 +16,14 @@ use nigh_socket::{Counters, Drain, Guard, Journal, Peer};
 use tokio::sync::Notify;
 use tonic::Status;
 use tonic::body::Body;
-use tower::ServiceExt as _;
-use tower::util::BoxCloneSyncService;
 
 use super::answer::{Dialect, Turned};
 use super::body::{WatchedBody, deadline_exceeded, handler_panicked};
+use super::handler::Handler;
 use crate::deadline;
 use crate::fd::{Descriptors, Incapable, Link, Receivers, ServerCall};
 use crate::peer::Arrival;
 use crate::wire::HTTP1;
-
-pub(crate) type Handler = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// The services of one server and what stands before them.
 pub(crate) struct Routes {
@@ -107,12 +103,21 @@ impl Calls {
         &self,
         request: Request<Body>,
     ) -> impl Future<Output = Response<Body>> + Send + use<> {
+        let answer = self.call_unwatched(request);
+        async move { answer.await.watched() }
+    }
+
+    /// As [`call`](Self::call), for a wire that looks at once whether the answer is whole already.
+    pub(crate) fn call_unwatched(
+        &self,
+        request: Request<Body>,
+    ) -> impl Future<Output = Answer> + Send + use<> {
         let dialect = Dialect::of(&request);
         let started = self.start(dialect, request);
         async move {
             match started {
                 Ok(call) => call.run().await,
-                Err(turned) => turned.answer(dialect),
+                Err(turned) => turned.answer(dialect).into(),
             }
         }
     }
@@ -132,14 +137,14 @@ impl Calls {
             return Err(draining().into());
         }
         let path = request.uri().path();
-        let handler = self.routes.find(dialect, path)?;
+        let (handler, is_named) = self.routes.find(dialect, path)?;
         if !self.routes.guard.is_empty() {
             self.routes.check(&self.peer, path)?;
         }
         if let Some(fds) = &fds {
             fds.admit(&self.routes.receivers, path)?;
         }
-        if self.routes.serves(path) {
+        if is_named {
             self.require_grpc(dialect)?;
         }
         let timeout = deadline::timeout(request.headers())
@@ -179,18 +184,14 @@ impl Calls {
 }
 
 impl Routes {
-    /// Whether the path belongs to a service that was added by its gRPC name.
-    fn serves(&self, path: &str) -> bool {
-        service_of(path).is_some_and(|service| self.services.contains_key(service))
-    }
-
-    fn find(&self, dialect: Dialect, path: &str) -> Result<Handler, Status> {
+    /// What answers the path, and whether it is a service that was added by its gRPC name.
+    fn find(&self, dialect: Dialect, path: &str) -> Result<(Handler, bool), Status> {
         let service = service_of(path);
         if let Some(handler) = service.and_then(|service| self.services.get(service)) {
-            return Ok(handler.clone());
+            return Ok((handler.clone(), true));
         }
         match (&self.fallback, dialect) {
-            (Some(fallback), _) => Ok(fallback.clone()),
+            (Some(fallback), _) => Ok((fallback.clone(), false)),
             (None, Dialect::Grpc) => {
                 let name = service.unwrap_or(path);
                 Err(Status::unimplemented(format!("no service {name:?} here")))
@@ -236,7 +237,7 @@ struct Call {
 }
 
 impl Call {
-    async fn run(self) -> Response<Body> {
+    async fn run(self) -> Answer {
         let Self {
             dialect,
             handler,
@@ -248,41 +249,111 @@ impl Call {
         } = self;
         counters.calls_handled();
         let mut deadline = timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout)));
-        let answer = AssertUnwindSafe(handler.oneshot(request)).catch_unwind();
+        let answer = AssertUnwindSafe(handler.answer(request)).catch_unwind();
         let answer = match (&mut deadline, &fds) {
             (None, None) => answer.await,
             (deadline, fds) => tokio::select! {
                 biased;
                 answer = answer => answer,
-                status = lost(fds.as_ref()) => return dialect.answer(&status),
-                () = passed(deadline.as_mut()) => return dialect.answer(&deadline_exceeded()),
+                status = lost(fds.as_ref()) => return dialect.answer(&status).into(),
+                () = passed(deadline.as_mut()) => return dialect.answer(&deadline_exceeded()).into(),
             },
         };
         match answer {
-            Ok(Ok(mut response)) => {
+            Ok(mut response) => {
                 if let Some(reply) = response.extensions_mut().remove::<Descriptors>()
                     && let Err(status) = ServerCall::send(fds.as_ref(), &reply, no_fds)
                 {
-                    return dialect.answer(&status);
+                    return dialect.answer(&status).into();
                 }
                 if response.body().is_end_stream() {
-                    return response;
+                    return response.into();
                 }
-                response.map(|body| {
-                    let on_panic = Box::new(move || counters.handler_panics());
-                    let body = Body::new(WatchedBody::new(body, deadline, dialect, on_panic));
-                    match fds {
-                        Some(fds) => fds.watch(body),
-                        None => body,
-                    }
-                })
+                let watch = Watch {
+                    deadline,
+                    dialect,
+                    counters,
+                    fds,
+                };
+                Answer {
+                    response,
+                    watch: Some(watch),
+                }
             }
-            Ok(Err(never)) => match never {},
             Err(_) => {
                 counters.handler_panics();
-                dialect.answer(&handler_panicked())
+                dialect.answer(&handler_panicked()).into()
             }
         }
+    }
+}
+
+/// A handler's answer, whose body may still be in the making.
+pub(crate) struct Answer {
+    response: Response<Body>,
+    watch: Option<Watch>,
+}
+
+/// What a body needs that is still being produced.
+pub(crate) struct Watch {
+    deadline: Option<Pin<Box<tokio::time::Sleep>>>,
+    dialect: Dialect,
+    counters: Arc<Counters>,
+    fds: Option<ServerCall>,
+}
+
+impl From<Response<Body>> for Answer {
+    fn from(response: Response<Body>) -> Self {
+        let watch = None;
+        Self { response, watch }
+    }
+}
+
+impl Answer {
+    /// The response with its body under watch.
+    pub(crate) fn watched(self) -> Response<Body> {
+        match self.watch {
+            None => self.response,
+            Some(watch) => self.response.map(|body| watch.over(body)),
+        }
+    }
+
+    /// The response, and what is to be done for its body unless it ends at once: [`Watch::over`]. Until then each look
+    /// at it goes through [`Watch::look`].
+    pub(crate) fn into_parts(self) -> (Response<Body>, Option<Watch>) {
+        match self.watch {
+            // Their watch is about the whole body, from its first frame.
+            Some(watch) if watch.fds.is_some() => {
+                (self.response.map(|body| watch.over(body)), None)
+            }
+            watch => (self.response, watch),
+        }
+    }
+}
+
+impl Watch {
+    /// The body, or the rest of one, under watch to its end.
+    pub(crate) fn over(self, body: Body) -> Body {
+        let counters = self.counters;
+        let on_panic = Box::new(move || counters.handler_panics());
+        let body = Body::new(WatchedBody::new(
+            body,
+            self.deadline,
+            self.dialect,
+            on_panic,
+        ));
+        match self.fds {
+            Some(fds) => fds.watch(body),
+            None => body,
+        }
+    }
+
+    /// Looks at the body; its panic becomes the answer to give.
+    pub(crate) fn look<T>(&self, look: impl FnOnce() -> T) -> Result<T, Box<Response<Body>>> {
+        std::panic::catch_unwind(AssertUnwindSafe(look)).map_err(|_| {
+            self.counters.handler_panics();
+            Box::new(self.dialect.answer(&handler_panicked()))
+        })
     }
 }
 
@@ -313,7 +384,9 @@ pub(crate) fn calls_for_tests(standing: Standing) -> Calls {
     use crate::peer::RequestExt as _;
     let say = |request: Request<Body>| async move {
         let text = format!("called {} by {}\n", request.uri().path(), request.peer());
-        Ok::<_, Infallible>(Response::new(Body::new(http_body_util::Full::from(text))))
+        Ok::<_, std::convert::Infallible>(Response::new(Body::new(http_body_util::Full::from(
+            text,
+        ))))
     };
     let front = nigh_socket::Front::new(nigh_socket::Limits::default(), Arc::default());
     let routes = Routes {

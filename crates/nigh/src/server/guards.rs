@@ -6,7 +6,7 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
 use super::ServerError;
-use super::calls::Handler;
+use super::handler::Handler;
 
 /// Checks one guard's path: its form, its service, and the method where the service's descriptors are known.
 ///

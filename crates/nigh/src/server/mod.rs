@@ -5,6 +5,7 @@ mod body;
 mod calls;
 mod connect_info;
 mod guards;
+mod handler;
 mod health;
 mod protocol;
 
@@ -18,13 +19,12 @@ use nigh_socket::{Counters, Drained, Front, FrontError, Guard, Listener, Policy,
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tower::Service;
-use tower::ServiceExt as _;
-use tower::util::BoxCloneSyncService;
 
-pub(crate) use calls::Calls;
-use calls::{Handler, Routes};
+use calls::Routes;
+pub(crate) use calls::{Answer, Calls};
 #[cfg(test)]
 pub(crate) use calls::{Standing, calls_for_tests};
+use handler::Handler;
 use health::Health;
 use protocol::Streams;
 
@@ -197,7 +197,11 @@ impl Server {
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        if self.services.insert(S::NAME, handler(service)).is_some() {
+        if self
+            .services
+            .insert(S::NAME, Handler::new(service))
+            .is_some()
+        {
             self.duplicate = Some(S::NAME);
         }
         self
@@ -235,7 +239,7 @@ impl Server {
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        self.fallback = Some(handler(service));
+        self.fallback = Some(Handler::new(service));
         self
     }
 
@@ -460,19 +464,4 @@ impl Server {
         *self = std::mem::take(self).service(v1).service(v1alpha);
         Ok(())
     }
-}
-
-/// One type for all services: a layer (tonic's interceptors, for one) gives responses a body of its own.
-fn handler<S, B>(service: S) -> Handler
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    S::Future: Send + 'static,
-    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    BoxCloneSyncService::new(service.map_response(|response: Response<B>| response.map(Body::new)))
 }

@@ -7,6 +7,7 @@
 )]
 
 mod calls;
+mod codec;
 mod common;
 mod deadlines;
 mod drain;

@@ -3,6 +3,7 @@
 //! A [`Stage`](stage::Stage) is set up once; each row of the table is one small function on it. To add a row, add one to [`ROWS`].
 
 mod rows;
+mod sockets;
 mod stage;
 
 use std::io;
@@ -75,7 +76,7 @@ struct Done {
 }
 
 /// The table, from top to bottom.
-const ROWS: [(&str, Act); 11] = [
+const ROWS: [(&str, Act); 16] = [
     ("a stock gRPC client asks who it is", |stage| {
         Box::pin(rows::stock_who(stage))
     }),
@@ -108,6 +109,21 @@ const ROWS: [(&str, Act); 11] = [
     }),
     ("a method for a group the caller is not in", |stage| {
         Box::pin(rows::guarded(stage))
+    }),
+    ("64 bytes there and back on plain sockets", |stage| {
+        Box::pin(sockets::round_trips(stage))
+    }),
+    ("three pings before the first read", |stage| {
+        Box::pin(sockets::three_pings(stage))
+    }),
+    ("a packet with a sealed file", |stage| {
+        Box::pin(sockets::sealed_file(stage))
+    }),
+    ("a server under a published name", |stage| {
+        Box::pin(sockets::published(stage))
+    }),
+    ("who is connected to the server", |stage| {
+        Box::pin(sockets::peers(stage))
     }),
 ];
 

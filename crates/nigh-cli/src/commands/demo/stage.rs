@@ -84,6 +84,11 @@ impl Stage {
         &self.packets
     }
 
+    /// A place for files, which goes with the stage.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder.0
+    }
+
     /// The group that guards [`GUARDED`].
     pub(super) fn group(&self) -> &str {
         &self.group

@@ -13,6 +13,6 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use note::{Note, Side, hex};
+pub use note::{Note, Side, hex, unhex};
 pub use packets::Packets;
 pub use stream::Bytes;

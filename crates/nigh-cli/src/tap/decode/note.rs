@@ -120,6 +120,18 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Bytes out of hexadecimal digits, with blanks and colons between them; `None` when they are none.
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text
+        .chars()
+        .filter(|c| !c.is_ascii_whitespace() && *c != ':');
+    let digits = digits.map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()));
+    let digits: Vec<u8> = digits.collect::<Option<_>>()?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    rest.is_empty()
+        .then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
+}
+
 /// Bytes as text; what is none of it becomes a replacement character.
 pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

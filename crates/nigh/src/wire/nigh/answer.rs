@@ -1,25 +1,45 @@
 //! From a handler's response to frames: all of it at once if it is there, the rest as it comes.
 
-use std::task::Poll;
+use std::task::{Context, Poll};
 
-use http::Response;
 use http::response::Parts;
 use tonic::Status;
 use tonic::body::Body;
 
 use crate::frame::{END, Kind, fields, head};
 use crate::link::{Ending, Gathered, Gone, Later, Sender, State, gather};
+use crate::server::Answer;
 
 /// Sends the answer; returns when it is sent, or the call is over for another reason.
-pub(super) async fn send(sender: Sender<()>, response: Response<Body>) {
+pub(super) async fn send(sender: Sender<()>, answer: Answer) {
+    let (response, mut watch) = answer.into_parts();
     let (mut parts, mut body) = response.into_parts();
     if fields::size(&parts.headers) > sender.header_bytes_max {
         let text = "the answer's metadata are larger than the caller takes";
         let replaced = Status::resource_exhausted(text).into_http::<Body>();
         (parts, body) = replaced.into_parts();
+        watch = None;
     }
-    let first = std::future::poll_fn(|cx| Poll::Ready(gather(&mut body, cx)));
-    let mut gathered = first.await;
+    let mut look = |cx: &mut Context<'_>| match &watch {
+        None => Ok(gather(&mut body, cx)),
+        Some(watch) => watch.look(|| gather(&mut body, cx)),
+    };
+    let mut gathered = match std::future::poll_fn(|cx| Poll::Ready(look(cx))).await {
+        Ok(gathered) => gathered,
+        Err(panicked) => {
+            watch = None;
+            (parts, body) = panicked.into_parts();
+            Gathered {
+                end: Some(Ending::Done),
+                ..Gathered::default()
+            }
+        }
+    };
+    if let Some(watch) = watch
+        && gathered.end.is_none()
+    {
+        body = watch.over(body);
+    }
     let begun = sender
         .link
         .change(|state, later| begin(&sender, &parts, &mut gathered, state, later));

@@ -305,11 +305,11 @@ impl Connection {
         *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = uri(head.path).ok_or(Violation::Path)?;
         *request.headers_mut() = head.fields;
-        let answer = self.calls.call(request);
+        let answer = self.calls.call_unwatched(request);
         let sender = Sender::new(Arc::clone(&self.link), stream, true);
         let running: Running = Box::pin(async move {
-            let response = answer.await;
-            answer::send(sender, response).await;
+            let answer = answer.await;
+            answer::send(sender, answer).await;
         });
         self.start(stream, path, running, cx);
         Ok(())

@@ -1,6 +1,10 @@
 //! `nigh ls`: every listening Unix socket, where clients find it, who may connect, who serves it, and what is odd.
 
-use nigh_socket::introspect::{self, ListenerInfo, Location, Mark, Name, SocketFile, State, Stray};
+mod watch;
+
+use nigh_socket::introspect::{
+    self, ListenerInfo, Location, Mark, Name, SocketFile, State, Stray, Survey,
+};
 use nigh_socket::{Address, SocketKind, group_name, user_name};
 use serde_json::{Value, json};
 
@@ -14,11 +18,11 @@ const HEADINGS: [&str; 7] = [
 
 /// Runs `nigh ls`.
 pub(crate) fn run(args: &LsArgs, when: When) -> Result<(), Failure> {
+    if args.watch {
+        return watch::run(args, when);
+    }
     let survey = introspect::survey(&introspect::usual_directories())?;
-    let listeners = survey.listeners.iter().map(Entry::of_listener);
-    let entries: Vec<Entry> = listeners
-        .chain(survey.strays.iter().map(Entry::of_stray))
-        .collect();
+    let entries = entries(&survey);
     if args.json {
         for entry in &entries {
             output::print_json(&entry.as_json())?;
@@ -37,6 +41,13 @@ pub(crate) fn run(args: &LsArgs, when: When) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// Every line of the list.
+fn entries(survey: &Survey) -> Vec<Entry<'_>> {
+    let listeners = survey.listeners.iter().map(Entry::of_listener);
+    let strays = survey.strays.iter().map(Entry::of_stray);
+    listeners.chain(strays).collect()
 }
 
 /// One line of the list.
