@@ -111,7 +111,12 @@ pub(crate) async fn serve_here(variant: Variant, socket: &Path) -> Result<(), Fa
         }
         Variant::NighCodec => {
             let service = lean::test_server::TestServer::new(Plain);
-            nigh_server(variant, socket, service.max_decoding_message_size(MESSAGE_MAX)).await
+            nigh_server(
+                variant,
+                socket,
+                service.max_decoding_message_size(MESSAGE_MAX),
+            )
+            .await
         }
     }
 }
