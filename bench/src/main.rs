@@ -1,9 +1,10 @@
 //! nigh beside its peers: every variant in every round, client and server in two processes; medians and spread.
 //!
 //! Usage: `cargo run --release -p bench -- [--rounds N] [--time MS] [--json FILE] [--only KEY,..] [--scenario KEY,..]
-//! [same|split|unpinned ..]`.
+//! [same|split|unpinned ..]`; dRPC and packets: `cargo run --release -p bench -- drpc ..`.
 
 mod client;
+mod drpc;
 mod lean;
 mod measure;
 mod place;
@@ -216,6 +217,7 @@ fn run() -> Result<(), Failure> {
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word}: a value is missing"));
         match word.as_str() {
+            "drpc" => return drpc::run(words),
             "once" => return once(&value()?, &value()?, &value()?),
             "serve" => return server::serve(&value()?, &value()?, &value()?),
             "--rounds" => plan.rounds = value()?.parse()?,

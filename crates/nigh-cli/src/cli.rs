@@ -1,5 +1,7 @@
 //! The arguments of `nigh`, from which its help, its completions and its manual are made.
 
+mod bench;
+mod drpc;
 mod sockets;
 
 use std::path::PathBuf;
@@ -12,6 +14,8 @@ use crate::call::schema::{Origin, Target};
 use crate::duration;
 use crate::output::When;
 
+pub use bench::BenchArgs;
+pub use drpc::{DrpcArgs, FramingChoice};
 pub use sockets::{
     BridgeArgs, DoctorArgs, EchoArgs, ListenArgs, LsArgs, PeersArgs, Place, RecvArgs, SendArgs,
     ShowArgs,
@@ -56,7 +60,8 @@ Without METHOD, or without MODULE, the known ones are listed and nobody is calle
 
 Examples:
   nigh drpc unix:/tmp/d TEST GREETING 0a05776f726c64
-  nigh drpc unix:/tmp/d 0 0 --proto hello.proto --type drpc.Hello:drpc.HelloResponse '{\"name\": \"you\"}'
+  nigh drpc unix:/tmp/d TEST GREETING --proto Hello '{\"name\": \"you\"}'
+  nigh drpc unix:/tmp/d 77 1 --proto-file app.proto --proto app.Ask:app.Answer '{}'
   nigh drpc unix:/run/daos_agent/daos_agent.sock sec_agent request_creds --framing probe";
 
 const TAP_HELP: &str = "\
@@ -83,6 +88,9 @@ pub enum Command {
     /// Stand between a client and a server, and print what goes by
     #[command(after_help = TAP_HELP)]
     Tap(TapArgs),
+    /// Call a method over and over, and show how long it takes on each wire
+    #[command(after_help = bench::HELP)]
+    Bench(BenchArgs),
     /// Send records to a socket of any kind
     #[command(after_help = sockets::SEND_HELP)]
     Send(SendArgs),
@@ -282,56 +290,6 @@ pub struct WhoArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
-}
-
-/// Arguments of `nigh drpc`.
-#[derive(Debug, Args)]
-pub struct DrpcArgs {
-    /// The server's address.
-    #[arg(value_name = "ADDR", value_parser = server)]
-    pub address: Address,
-    /// The module: a number, or a name that DAOS has.
-    #[arg(value_name = "MODULE", allow_negative_numbers = true)]
-    pub module: Option<String>,
-    /// The method: a number, or a name that DAOS has.
-    #[arg(value_name = "METHOD", allow_negative_numbers = true)]
-    pub method: Option<String>,
-    /// The body: hexadecimal digits, a file or standard input; JSON of the --type. Without it, empty.
-    #[arg(value_name = "HEX|@FILE|-|JSON")]
-    pub input: Option<String>,
-    /// Where messages are described.
-    #[command(flatten)]
-    pub origin: OriginArgs,
-    /// Type of the body, and of the answer's if it is to be shown as JSON, too.
-    #[arg(long = "type", value_name = "REQUEST[:RESPONSE]")]
-    pub types: Option<String>,
-    /// How messages are put into packets: chunked since DAOS 2.8, legacy before; probe finds out.
-    #[arg(long, value_enum, default_value_t)]
-    pub framing: FramingChoice,
-    /// Send a descriptor of this file, opened for reading, or of standard input (-). May be repeated.
-    #[arg(long, value_name = "FILE|-")]
-    pub fd: Vec<PathBuf>,
-    /// Longest time for connecting and for the call; a server of this project is told.
-    #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "5s")]
-    pub timeout: Duration,
-    /// Wait, within the timeout, for a server that is not there yet.
-    #[arg(long)]
-    pub wait: bool,
-    /// Print one JSON object: answer, status, descriptors and timing.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// How to put messages into packets.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum FramingChoice {
-    /// A header in each packet.
-    #[default]
-    Chunked,
-    /// One packet is one message.
-    Legacy,
-    /// Ask the server first.
-    Probe,
 }
 
 /// Arguments of `nigh tap`.

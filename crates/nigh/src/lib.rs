@@ -12,6 +12,9 @@ mod codec;
 mod deadline;
 mod fd;
 mod frame;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http2;
 mod io;
 mod limits;
@@ -30,6 +33,7 @@ pub use fd::{
     Loss, TakeError, UnsentError, reopen,
 };
 pub use limits::{Http1Limits, Http2Limits, Limits, NighLimits};
+pub use nigh_socket::handover::{HandoverError, HandoverOptions, Succession};
 pub use nigh_socket::lane::Spin;
 pub use nigh_socket::{
     Address, AddressError, BindError, BindFault, Counters, Counts, Drained, Existing, FileKind,

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use nigh_socket::Drain;
 use nigh_socket::lane::LaneFault;
+use nigh_socket::{Drain, DrainReason};
 use tokio::io::AsyncReadExt as _;
 
 use crate::frame::Violation;
@@ -47,6 +47,20 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// Whether a successor serves: nobody is to notice, so no call is lost that may be on its way.
+    pub(crate) fn is_replaced(&self) -> bool {
+        let reason = self.drain.as_ref().and_then(Drain::reason);
+        reason == Some(DrainReason::Replaced)
+    }
+
+    /// Completes when the server stops; never for a connection without a server.
+    pub(crate) async fn stopped(&self) {
+        match self.drain.clone() {
+            Some(mut drain) => drain.stopped().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Completes when the connection should take no further calls: the server drains, or a refused
     /// caller has been told.
     pub(crate) async fn ending(&self) {
