@@ -19,13 +19,22 @@ pub(crate) enum Socket {
     Bare(Stream),
     /// One whose connection may carry descriptors.
     WithFds(Box<FdSocket>),
+    /// In memory, as tests script it.
+    #[cfg(test)]
+    Memory(Box<dyn Memory>),
 }
+
+/// A stream that is no socket.
+#[cfg(test)]
+pub(crate) trait Memory: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug {}
 
 macro_rules! either {
     ($self:expr, $stream:ident => $call:expr) => {
         match $self {
             Socket::Bare($stream) => $call,
             Socket::WithFds($stream) => $call,
+            #[cfg(test)]
+            Socket::Memory($stream) => $call,
         }
     };
 }

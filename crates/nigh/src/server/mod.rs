@@ -28,7 +28,7 @@ use tower::Service;
 use calls::Routes;
 pub(crate) use calls::{Answer, Calls};
 #[cfg(test)]
-pub(crate) use calls::{Standing, calls_for_tests};
+pub(crate) use calls::{Standing, calls_for_tests, calls_to_for_tests};
 pub use error::ServerError;
 use handler::Handler;
 use health::Health;

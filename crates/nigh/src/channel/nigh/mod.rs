@@ -7,6 +7,8 @@
 mod call;
 mod driver;
 mod frames;
+#[cfg(test)]
+mod model;
 mod state;
 
 use std::future::Future;
