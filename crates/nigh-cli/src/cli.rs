@@ -1,5 +1,6 @@
 //! The arguments of `nigh`, from which its help, its completions and its manual are made.
 
+mod bench;
 mod drpc;
 mod sockets;
 
@@ -13,6 +14,7 @@ use crate::call::schema::{Origin, Target};
 use crate::duration;
 use crate::output::When;
 
+pub use bench::BenchArgs;
 pub use drpc::{DrpcArgs, FramingChoice};
 pub use sockets::{
     BridgeArgs, DoctorArgs, EchoArgs, ListenArgs, LsArgs, PeersArgs, Place, RecvArgs, SendArgs,
@@ -86,6 +88,9 @@ pub enum Command {
     /// Stand between a client and a server, and print what goes by
     #[command(after_help = TAP_HELP)]
     Tap(TapArgs),
+    /// Call a method over and over, and show how long it takes on each wire
+    #[command(after_help = bench::HELP)]
+    Bench(BenchArgs),
     /// Send records to a socket of any kind
     #[command(after_help = sockets::SEND_HELP)]
     Send(SendArgs),

@@ -10,6 +10,7 @@ use nigh_socket::introspect::IntrospectError;
 use nigh_socket::{BindError, BindFault, ConnectError, ConnectFault, SocketKind};
 use tonic::{Code, Status};
 
+use crate::bench::BenchError;
 use crate::call::ShowError;
 use crate::call::exchange::ExchangeError;
 use crate::call::metadata::MetadataError;
@@ -76,6 +77,9 @@ pub enum Failure {
     /// The flag daemon, or one of its commands, did not do what was asked.
     #[error(transparent)]
     Flagd(#[from] nigh_flagd::cli::Failure),
+    /// A measurement was not made, or calls of it failed.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
     /// The demonstration could not be set up.
     #[error(transparent)]
     Demo(#[from] DemoError),
@@ -119,6 +123,7 @@ impl Failure {
             | Self::PublishCount(_)
             | Self::DrpcUsage(_) => 2,
             Self::Flagd(failure) => failure.exit_code(),
+            Self::Bench(error) => error.exit_code(),
             Self::Drpc(CallError::Connect(_)) => 3,
             Self::Drpc(CallError::Status { status, .. }) => drpc_exit_code(*status),
             Self::Schema(SchemaError::Reflection(status)) | Self::Status(status) => {
@@ -152,7 +157,11 @@ impl Failure {
             }
             Self::Bind(error) => error.hint().map(Into::into),
             Self::Serve(error) => error.hint().map(Into::into),
-            Self::NotServed(_) | Self::PublishCount(_) | Self::Demo(_) | Self::Register(_) => None,
+            Self::NotServed(_)
+            | Self::PublishCount(_)
+            | Self::Demo(_)
+            | Self::Register(_)
+            | Self::Bench(_) => None,
             Self::Message(error) => error.hint().map(Into::into),
             Self::NobodyThere(_) => Some("`nigh doctor ADDR` says what stands there".into()),
             Self::Introspect(error) => error.hint().map(Into::into),

@@ -23,6 +23,7 @@ mod fact;
 pub mod fdcheck;
 mod front;
 mod guard;
+pub mod handover;
 mod incoming;
 mod inherit;
 mod inode;
@@ -61,7 +62,7 @@ pub use connect::{
 };
 pub use counters::{Counters, Counts};
 pub use datagram::UnixDatagram;
-pub use drain::Drain;
+pub use drain::{Drain, DrainReason};
 pub use facilities::{Facility, Offer, facilities};
 pub use fact::{Fact, Source, Why};
 pub use front::{Drained, Front, FrontError, Protocol, Serving};

@@ -57,7 +57,7 @@ async fn call(args: &CallArgs, when: When, show: &mut Show<'_>) -> Result<(), Fa
 }
 
 /// Waits for the server to describe itself, but not for ever.
-async fn described<T>(
+pub(super) async fn described<T>(
     timeout: Duration,
     answer: impl Future<Output = Result<T, SchemaError>>,
 ) -> Result<T, SchemaError> {

@@ -1,5 +1,6 @@
 //! One file per command of `nigh`.
 
+pub(crate) mod bench;
 pub(crate) mod call;
 pub(crate) mod demo;
 pub(crate) mod doctor;

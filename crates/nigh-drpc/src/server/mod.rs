@@ -13,9 +13,10 @@ mod timer;
 use std::future::Future;
 use std::sync::Arc;
 
+use nigh_socket::handover::Succession;
 use nigh_socket::{
-    Connection, Counters, Drained, Existing, Front, FrontError, Guard, Journal, Listener,
-    ListenerOptions, Policy, Protocol, Refused, Serving, SocketKind,
+    Address, Connection, Counters, Drained, Existing, Front, FrontError, Guard, Hold, Journal,
+    Listener, ListenerOptions, Peer, Policy, Protocol, Refused, Serving, SocketKind,
 };
 
 use calls::Shared;
@@ -94,6 +95,7 @@ pub struct Server {
     policy: Option<Policy>,
     doors: Vec<(Listener, Option<Policy>)>,
     counters: Arc<Counters>,
+    succession: Option<Succession>,
 }
 
 impl Server {
@@ -111,7 +113,16 @@ impl Server {
             policy: None,
             doors: Vec::new(),
             counters: Arc::default(),
+            succession: None,
         }
+    }
+
+    /// Lets a later process replace this one while it runs, and this one replace the one that runs now: see
+    /// docs/restarts.md. Idle connections travel to the successor, so that their callers notice nothing.
+    #[must_use]
+    pub fn replaceable(mut self, succession: Succession) -> Self {
+        self.succession = Some(succession);
+        self
     }
 
     /// Lets only callers that `policy` admits call `method` of `module`; decided before the body is decoded.
@@ -237,10 +248,14 @@ impl Server {
         let doors = std::mem::take(&mut self.doors);
         let usual = self.policy.take().unwrap_or_else(Policy::same_user);
         let mut front = Front::new(self.connections.clone(), Arc::clone(&self.counters));
+        let succession = self.succession.take();
         let protocol = self.into_protocol(front.counters(), Some(front.journal()))?;
         for (listener, policy) in doors {
             let policy = policy.unwrap_or_else(|| usual.clone());
             front.listen(listener, policy, Arc::clone(&protocol));
+        }
+        if let Some(succession) = succession {
+            front.succeed(succession).await.map_err(FrontError::from)?;
         }
         Ok(front.run(shutdown).await?)
     }
@@ -277,6 +292,32 @@ impl std::fmt::Debug for Packets {
     }
 }
 
+impl Packets {
+    fn served(
+        &self,
+        mut connection: connection::Connection,
+        peer: Peer,
+        listener: Arc<Address>,
+        mut hold: Hold,
+    ) -> Serving {
+        let shared = Arc::clone(&self.0);
+        Box::pin(async move {
+            match connection.serve_or_go(&mut hold).await {
+                Ok(()) => {}
+                Err(connection::Ending::Recv(error)) => {
+                    tracing::debug!("connection of {peer} on {listener}: {error}");
+                }
+                Err(ending) => {
+                    shared.warn(format_args!("connection of {peer} on {listener}: {ending}"));
+                }
+            }
+            // The quota is charged until the last byte is out.
+            drop(connection);
+            drop(hold);
+        })
+    }
+}
+
 impl Protocol for Packets {
     fn kind(&self) -> SocketKind {
         SocketKind::Seqpacket
@@ -294,22 +335,19 @@ impl Protocol for Packets {
             return Box::pin(std::future::ready(()));
         };
         let shared = Arc::clone(&self.0);
-        Box::pin(async move {
-            let drain = hold.drain();
-            let connection =
-                connection::Connection::new(Arc::clone(&shared), socket, peer.clone(), drain);
-            match connection.serve().await {
-                Ok(()) => {}
-                Err(connection::Ending::Recv(error)) => {
-                    tracing::debug!("connection of {peer} on {listener}: {error}");
-                }
-                Err(ending) => {
-                    shared.warn(format_args!("connection of {peer} on {listener}: {ending}"));
-                }
-            }
-            // The quota is charged until the last byte is out.
-            drop(hold);
-        })
+        let drain = hold.drain();
+        let connection = connection::Connection::new(shared, socket, peer.clone(), drain);
+        self.served(connection, peer, listener, hold)
+    }
+
+    fn resume(&self, connection: Connection, state: &[u8]) -> Option<Serving> {
+        let agreed = connection::Agreed::decode(state).filter(|agreed| agreed.suits(&self.0))?;
+        let (transport, peer, listener, hold) = connection.into_parts();
+        let socket = transport.into_packet().ok()?;
+        let (shared, drain) = (Arc::clone(&self.0), hold.drain());
+        let connection =
+            connection::Connection::resumed(shared, socket, peer.clone(), drain, agreed);
+        Some(self.served(connection, peer, listener, hold))
     }
 
     fn refuse(&self, refused: Refused) -> Serving {

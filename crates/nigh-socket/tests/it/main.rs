@@ -8,6 +8,8 @@ mod connect;
 mod datagrams;
 mod flood;
 mod front;
+mod handover;
+mod handover_raw;
 mod identity;
 mod identity_namespaces;
 mod introspect;

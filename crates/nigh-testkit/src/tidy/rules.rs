@@ -23,6 +23,7 @@ pub(super) const PURE: &[&str] = &[
     "crates/nigh-socket/src/policy/parse",
     "crates/nigh-socket/src/policy/print",
     "crates/nigh-socket/src/guard",
+    "crates/nigh-socket/src/handover/message",
     "crates/nigh-socket/src/introspect/message",
     "crates/nigh-socket/src/lane/cursor",
     "crates/nigh-socket/src/publish/names",

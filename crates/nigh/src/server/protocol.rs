@@ -177,7 +177,9 @@ async fn serve(
         wire: wire.name(),
         no_descriptors,
     });
-    let calls = Calls::new(routes, peer, extensions, standing).linked(link);
+    let calls = Calls::new(routes, peer, extensions, standing)
+        .linked(link)
+        .under(drain.clone());
     let served = wire
         .serve(
             io,
@@ -221,7 +223,8 @@ fn with_fds(
     (Socket::WithFds(Box::new(socket)), Some(link))
 }
 
-/// Finds the wire; a caller that has not spoken when the server drains is let go.
+/// Finds the wire; a caller that has not spoken when the server stops is let go. One that has not when the server was
+/// replaced may have its first call on the way already.
 async fn begin(
     io: &mut Io,
     wires: &[Arc<dyn Wire>],
@@ -234,7 +237,7 @@ async fn begin(
         Some(mut drain) => tokio::select! {
             biased;
             found = recognised => found,
-            _ = drain.begun() => Ok(None),
+            () = drain.stopped() => Ok(None),
         },
     };
     if matches!(found, Err(WireError::Unrecognised)) {
