@@ -98,6 +98,10 @@ impl<C> FdSocket<C> {
     pub(crate) fn link(&self) -> &Arc<Link> {
         &self.link
     }
+
+    pub(crate) fn carrier(&self) -> &C {
+        &self.carrier
+    }
 }
 
 impl<C: Carrier> AsyncRead for FdSocket<C> {

@@ -401,10 +401,21 @@ pub(crate) fn calls_for_tests(standing: Standing) -> Calls {
             text,
         ))))
     };
+    calls_to_for_tests(tower::service_fn(say), standing)
+}
+
+/// Calls that one service answers, whatever their path.
+#[cfg(test)]
+pub(crate) fn calls_to_for_tests<S>(service: S, standing: Standing) -> Calls
+where
+    S: tower::Service<Request<Body>, Response = Response<Body>, Error = std::convert::Infallible>,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
     let front = nigh_socket::Front::new(nigh_socket::Limits::default(), Arc::default());
     let routes = Routes {
         services: HashMap::new(),
-        fallback: Some(Handler::new(tower::service_fn(say))),
+        fallback: Some(Handler::new(service)),
         guard: Guard::default(),
         counters: front.counters(),
         journal: front.journal(),

@@ -28,7 +28,7 @@ use tower::Service;
 use calls::Routes;
 pub(crate) use calls::{Answer, Calls};
 #[cfg(test)]
-pub(crate) use calls::{Standing, calls_for_tests};
+pub(crate) use calls::{Standing, calls_for_tests, calls_to_for_tests};
 pub use error::ServerError;
 use handler::Handler;
 use health::Health;
@@ -36,6 +36,7 @@ use protocol::Streams;
 
 use crate::fd::{FdLimits, Receivers};
 use crate::limits::Limits;
+use crate::shared_memory::SharedMemory;
 use crate::tls::ServerTls;
 
 /// Of the services that nigh itself adds.
@@ -106,6 +107,13 @@ impl Server {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Whether callers over the nigh wire may move to shared memory. Default off. A later [`limits`](Self::limits) replaces it.
+    #[must_use]
+    pub fn shared_memory(mut self, shared_memory: SharedMemory) -> Self {
+        self.limits.nigh.shared_memory = shared_memory;
         self
     }
 
