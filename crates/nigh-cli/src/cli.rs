@@ -1,5 +1,7 @@
 //! The arguments of `nigh`, from which its help, its completions and its manual are made.
 
+mod bench;
+mod drpc;
 mod sockets;
 
 use std::path::PathBuf;
@@ -10,8 +12,11 @@ use nigh_socket::{Address, Listen, Policy};
 
 use crate::call::schema::{Origin, Target};
 use crate::duration;
+use crate::fdargs::{self, AttachFd, SaveFd};
 use crate::output::When;
 
+pub use bench::BenchArgs;
+pub use drpc::{DrpcArgs, FramingChoice};
 pub use sockets::{
     BridgeArgs, DoctorArgs, EchoArgs, ListenArgs, LsArgs, PeersArgs, Place, RecvArgs, SendArgs,
     ShowArgs,
@@ -44,7 +49,8 @@ Examples:
   nigh call unix:/run/app.sock
   nigh call unix:/run/app.sock nigh.diag.v1.Diag
   nigh call unix:/run/app.sock nigh.diag.v1.Diag/Echo '{\"text\": \"hello\"}'
-  nigh call unix:/run/app.sock nigh.diag.v1.Diag/EchoStream -";
+  nigh call unix:/run/app.sock nigh.diag.v1.Diag/EchoStream -
+  nigh call unix:/run/app.sock nigh.diag.v1.Diag/Stat --fd fds=/etc/hostname";
 
 const DRPC_HELP: &str = "\
 Exit code: 0 SUCCESS, 1 no answer (deadline, broken connection, other framing), 2 usage,
@@ -56,7 +62,8 @@ Without METHOD, or without MODULE, the known ones are listed and nobody is calle
 
 Examples:
   nigh drpc unix:/tmp/d TEST GREETING 0a05776f726c64
-  nigh drpc unix:/tmp/d 0 0 --proto hello.proto --type drpc.Hello:drpc.HelloResponse '{\"name\": \"you\"}'
+  nigh drpc unix:/tmp/d TEST GREETING --proto Hello '{\"name\": \"you\"}'
+  nigh drpc unix:/tmp/d 77 1 --proto-file app.proto --proto app.Ask:app.Answer '{}'
   nigh drpc unix:/run/daos_agent/daos_agent.sock sec_agent request_creds --framing probe";
 
 const TAP_HELP: &str = "\
@@ -83,6 +90,9 @@ pub enum Command {
     /// Stand between a client and a server, and print what goes by
     #[command(after_help = TAP_HELP)]
     Tap(TapArgs),
+    /// Call a method over and over, and show how long it takes on each wire
+    #[command(after_help = bench::HELP)]
+    Bench(BenchArgs),
     /// Send records to a socket of any kind
     #[command(after_help = sockets::SEND_HELP)]
     Send(SendArgs),
@@ -136,6 +146,12 @@ pub struct ServeArgs {
     /// Serve the flags of this file with flagd's protocols, too; `nigh flagd start` can do more.
     #[arg(long, value_name = "FILE")]
     pub flags: Option<String>,
+    /// Let callers open regular files beneath this directory (OpenFile), for reading.
+    #[arg(long, value_name = "DIR")]
+    pub open_root: Option<PathBuf>,
+    /// Let them open files for writing, too.
+    #[arg(long, requires = "open_root")]
+    pub open_write: bool,
     /// Permissions of socket files, in octal.
     #[arg(long, value_name = "OCTAL", value_parser = mode)]
     pub mode: Option<u32>,
@@ -207,6 +223,14 @@ pub struct CallArgs {
     /// Metadata of the call; the value of a name in -bin is base64. May be repeated.
     #[arg(short = 'H', long, value_name = "NAME: VALUE")]
     pub metadata: Vec<String>,
+    /// Attach this file, opened for reading, or standard input (-), and put the index into this field of the first
+    /// message; a dot leads into a field, and a list takes several. May be repeated.
+    #[arg(long, value_name = "FIELD=PATH|-", value_parser = fdargs::attach)]
+    pub fd: Vec<AttachFd>,
+    /// Take the descriptors that this field of the replies mentions, say what they are, and write the content of the
+    /// first to PATH, that of the others to PATH.2, PATH.3 and so on. May be repeated.
+    #[arg(long, value_name = "FIELD[=PATH]", value_parser = fdargs::save)]
+    pub save_fd: Vec<SaveFd>,
     /// Longest time for the call; the server is told.
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub deadline: Option<Duration>,
@@ -282,56 +306,6 @@ pub struct WhoArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
-}
-
-/// Arguments of `nigh drpc`.
-#[derive(Debug, Args)]
-pub struct DrpcArgs {
-    /// The server's address.
-    #[arg(value_name = "ADDR", value_parser = server)]
-    pub address: Address,
-    /// The module: a number, or a name that DAOS has.
-    #[arg(value_name = "MODULE", allow_negative_numbers = true)]
-    pub module: Option<String>,
-    /// The method: a number, or a name that DAOS has.
-    #[arg(value_name = "METHOD", allow_negative_numbers = true)]
-    pub method: Option<String>,
-    /// The body: hexadecimal digits, a file or standard input; JSON of the --type. Without it, empty.
-    #[arg(value_name = "HEX|@FILE|-|JSON")]
-    pub input: Option<String>,
-    /// Where messages are described.
-    #[command(flatten)]
-    pub origin: OriginArgs,
-    /// Type of the body, and of the answer's if it is to be shown as JSON, too.
-    #[arg(long = "type", value_name = "REQUEST[:RESPONSE]")]
-    pub types: Option<String>,
-    /// How messages are put into packets: chunked since DAOS 2.8, legacy before; probe finds out.
-    #[arg(long, value_enum, default_value_t)]
-    pub framing: FramingChoice,
-    /// Send a descriptor of this file, opened for reading, or of standard input (-). May be repeated.
-    #[arg(long, value_name = "FILE|-")]
-    pub fd: Vec<PathBuf>,
-    /// Longest time for connecting and for the call; a server of this project is told.
-    #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "5s")]
-    pub timeout: Duration,
-    /// Wait, within the timeout, for a server that is not there yet.
-    #[arg(long)]
-    pub wait: bool,
-    /// Print one JSON object: answer, status, descriptors and timing.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// How to put messages into packets.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum FramingChoice {
-    /// A header in each packet.
-    #[default]
-    Chunked,
-    /// One packet is one message.
-    Legacy,
-    /// Ask the server first.
-    Probe,
 }
 
 /// Arguments of `nigh tap`.
@@ -462,6 +436,7 @@ mod tests {
                 "cannot be used with",
             ),
             ("nigh call unix:/s a.S/M -I d", "--proto"),
+            ("nigh serve unix:/s --open-write", "--open-root"),
             ("nigh serve", "ADDR"),
             ("nigh serve https://h:1", "https"),
             ("nigh serve unix:/s --mode 999", "octal"),

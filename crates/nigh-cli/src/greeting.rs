@@ -1,13 +1,16 @@
 //! The dRPC modules of `nigh serve`: DAOS's greeting, and who the caller is.
 
 use nigh_drpc::modules::test;
-use nigh_drpc::{Failure, Module, Modules, RegisterError, Request};
+use nigh_drpc::{Answer, Failure, Module, Modules, RegisterError, Request};
 use prost::Message;
 
 /// The module of this project's own methods; DAOS has 0 to 4.
 pub const OWN_MODULE: i32 = 1000;
 /// Its method that says who calls, as a [`HelloResponse`].
 pub const WHO_AM_I: i32 = 100_001;
+
+/// Its method that answers with the descriptors that it got, as a [`HelloResponse`] that counts them.
+pub const DESCRIPTORS: i32 = 100_002;
 
 /// What the greeting takes.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -36,7 +39,11 @@ pub fn modules() -> Result<Modules, RegisterError> {
         "GREETING",
         greet,
     ))?;
-    modules.register(Module::new(OWN_MODULE, "NIGH").method(WHO_AM_I, "WHO_AM_I", who))?;
+    let own = Module::new(OWN_MODULE, "NIGH")
+        .method(WHO_AM_I, "WHO_AM_I", who)
+        .method(DESCRIPTORS, "DESCRIPTORS", descriptors)
+        .exchange_descriptors();
+    modules.register(own)?;
     Ok(modules)
 }
 
@@ -49,4 +56,15 @@ async fn greet(request: Request) -> Result<Vec<u8>, Failure> {
 async fn who(request: Request) -> Result<Vec<u8>, Failure> {
     let greeting = request.peer.with_names().to_string();
     Ok(HelloResponse { greeting }.encode_to_vec())
+}
+
+async fn descriptors(request: Request) -> Result<Answer, Failure> {
+    let count = request.descriptors.len();
+    let counted = HelloResponse {
+        greeting: format!("{count} descriptors"),
+    };
+    Ok(Answer {
+        body: counted.encode_to_vec().into(),
+        descriptors: request.descriptors,
+    })
 }

@@ -2,6 +2,7 @@
 //!
 //! [`main`] turns arguments into a command, and the command's outcome into an exit code.
 
+mod bench;
 pub mod call;
 pub mod cli;
 mod commands;
@@ -9,15 +10,20 @@ mod connect;
 pub mod diag;
 mod duration;
 mod error;
+pub mod fdargs;
+mod fdinfo;
 pub mod greeting;
 pub mod output;
 mod pipe;
 pub mod tap;
 
+pub use bench::BenchError;
+pub use commands::call::FileError;
 pub use commands::demo::DemoError;
 pub use commands::drpc::DrpcUsage;
 pub use commands::message::MessageError;
 pub use commands::peers::NobodyThere;
+pub use commands::received::ReceivedError;
 pub use commands::serve::{NotServed, PublishCount};
 pub use error::Failure;
 
@@ -85,6 +91,7 @@ fn run(command: Command, when: When) -> Result<(), Failure> {
             Command::Call(args) => commands::call::run(args, when).await,
             Command::Who(args) => commands::who::run(args, when).await,
             Command::Drpc(args) => commands::drpc::run(args, when).await,
+            Command::Bench(args) => commands::bench::run(args, when).await,
             Command::Tap(args) => commands::tap::run(args, when).await,
             Command::Peers(args) => commands::peers::run(args, when).await,
             Command::Doctor(args) => commands::doctor::run(args, when).await,

@@ -20,6 +20,9 @@ pub struct Limits {
     /// Calls of one connection that are handled at once, for callers that agreed on pipelining; all others get
     /// one. Default 64. Above it reading stops, so that a caller waits in its own send buffer.
     pub calls_in_flight_max: u32,
+    /// Calls that are handled at once for one user (uid) over all its connections. Default 1024. One more is answered
+    /// FAILURE, with reason "unavailable, try again" for callers of this project.
+    pub calls_per_uid_max: usize,
     /// Bytes of the calls of one connection that are handled at once. Default 128 MiB: what calls of full
     /// size could make the server hold otherwise is 64 times the message limit.
     pub in_flight_bytes_max: usize,
@@ -37,6 +40,7 @@ impl Default for Limits {
             message_bytes_max: 64 << 20,
             legacy_bytes_max: PACKET_BYTES_MAX,
             calls_in_flight_max: 64,
+            calls_per_uid_max: 1024,
             in_flight_bytes_max: 128 << 20,
             message_time: Duration::from_secs(30),
             write_time: Duration::from_secs(30),

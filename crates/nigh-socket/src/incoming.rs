@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use crate::address::Address;
 use crate::drain::Drain;
+use crate::front::Desk;
+use crate::inherit;
 use crate::listener::{Listener, SocketKind};
 use crate::peer::{LocalPeer, Peer};
 use crate::policy::{Policy, Verdict};
@@ -110,10 +112,26 @@ impl Incoming {
         })
     }
 
+    /// A connection that was accepted in another process: checked, and its peer asked of the kernel anew.
+    pub(crate) fn moved(socket: OwnedFd, listener: &Listener) -> io::Result<Self> {
+        let unusable = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
+        let found = inherit::check_connection(socket.as_fd(), listener.kind()).map_err(unusable)?;
+        if found.is_local != listener.is_local() {
+            return Err(unusable(inherit::InheritedError::Family));
+        }
+        inherit::prepare(socket.as_fd()).map_err(unusable)?;
+        Self::new(socket, listener, Arc::new(listener.address().clone()))
+    }
+
     /// Who is calling, as far as the kernel says.
     #[must_use]
     pub fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// For a protocol with a policy of its own.
+    pub(crate) fn into_parts(self) -> (Transport, Peer) {
+        (self.transport, self.peer)
     }
 
     /// Lets a caller that came before the listener was told send descriptors.
@@ -140,6 +158,7 @@ impl Incoming {
                 drain: None,
                 ticket: None,
                 descriptors: None,
+                desk: None,
             })
         } else {
             Err(Box::new(self.refuse(Refusal::Policy(verdict))))
@@ -170,6 +189,7 @@ pub struct Connection {
     drain: Option<Drain>,
     ticket: Option<Ticket>,
     descriptors: Option<DescriptorShare>,
+    desk: Option<Desk>,
 }
 
 impl Connection {
@@ -188,10 +208,12 @@ impl Connection {
         drain: Drain,
         ticket: Ticket,
         descriptors: DescriptorShare,
+        desk: Option<Desk>,
     ) -> Self {
         self.drain = Some(drain);
         self.ticket = Some(ticket);
         self.descriptors = Some(descriptors);
+        self.desk = desk;
         self
     }
 
@@ -215,6 +237,7 @@ impl Connection {
             drain: self.drain,
             _ticket: self.ticket,
             descriptors: self.descriptors,
+            desk: self.desk,
         };
         (self.transport, self.peer, self.listener, hold)
     }
@@ -226,6 +249,7 @@ pub struct Hold {
     drain: Option<Drain>,
     _ticket: Option<Ticket>,
     descriptors: Option<DescriptorShare>,
+    desk: Option<Desk>,
 }
 
 impl Hold {
@@ -241,9 +265,32 @@ impl Hold {
         self.descriptors.clone()
     }
 
-    /// The server's drain signal; one that never comes where there is no server.
+    /// The server's drain signal; `None` where there is no server.
     #[must_use]
     pub fn drain(&self) -> Option<Drain> {
+        self.drain.clone()
+    }
+
+    /// Sends an idle connection's socket to the process that has replaced this one, with what its protocol has to know
+    /// (at most 1 KiB), to [`Protocol::resume`](crate::Protocol::resume) there. True: it is that process's from now on,
+    /// and `socket` is to be dropped. False: there is none, it would not have it, or it died.
+    ///
+    /// Bytes that are queued in the socket travel with it; nothing must be half read or unsent.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: dropped in between, both processes may believe that it is theirs.
+    pub async fn pass_on(&self, socket: impl AsFd, state: &[u8]) -> bool {
+        match &self.desk {
+            Some(desk) => desk.pass_on(socket, state).await,
+            None => false,
+        }
+    }
+
+    /// Looks at the server's drain anew, after a connection was not [passed on](Self::pass_on): the server may serve on.
+    pub fn renew_drain(&mut self) -> Option<Drain> {
+        if let Some(desk) = &self.desk {
+            self.drain = Some(desk.drain());
+        }
         self.drain.clone()
     }
 }

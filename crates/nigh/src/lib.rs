@@ -12,12 +12,16 @@ mod codec;
 mod deadline;
 mod fd;
 mod frame;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http2;
 mod io;
 mod limits;
 mod link;
 mod peer;
 mod server;
+mod shared_memory;
 mod tasks;
 mod tls;
 mod wire;
@@ -29,10 +33,13 @@ pub use fd::{
     Loss, TakeError, UnsentError, reopen,
 };
 pub use limits::{Http1Limits, Http2Limits, Limits, NighLimits};
+pub use nigh_socket::handover::{HandoverError, HandoverOptions, Succession};
+pub use nigh_socket::lane::Spin;
 pub use nigh_socket::{
     Address, AddressError, BindError, BindFault, Counters, Counts, Drained, Existing, FileKind,
     Listener, LocalPeer, Peer, Policy, SocketKind, fdcheck,
 };
 pub use peer::{Arrival, RequestExt, ResponseExt};
 pub use server::{Server, ServerError};
+pub use shared_memory::SharedMemory;
 pub use tls::{ClientTls, ServerTls, TlsError};

@@ -268,10 +268,10 @@ Examples:
 /// Arguments of `nigh bridge`.
 #[derive(Debug, Args)]
 pub struct BridgeArgs {
-    /// Where clients connect: [seqpacket:]ADDR, a stream by default.
+    /// Where clients connect: [stream:|seqpacket:]ADDR, a stream by default.
     #[arg(value_name = "LISTEN")]
     pub listen: Place,
-    /// Where the server is: [seqpacket:]ADDR, of the same kind.
+    /// Where the server is: [stream:|seqpacket:]ADDR, of the same kind.
     #[arg(value_name = "CONNECT")]
     pub connect: Place,
     /// How to listen.

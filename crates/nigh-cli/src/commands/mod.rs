@@ -1,5 +1,6 @@
 //! One file per command of `nigh`.
 
+pub(crate) mod bench;
 pub(crate) mod call;
 pub(crate) mod demo;
 pub(crate) mod doctor;
@@ -8,6 +9,7 @@ pub(crate) mod ls;
 pub(crate) mod manual;
 pub(crate) mod message;
 pub(crate) mod peers;
+pub(crate) mod received;
 pub(crate) mod serve;
 pub(crate) mod tap;
 pub(crate) mod who;

@@ -7,4 +7,5 @@
 
 pub mod decode;
 pub(crate) mod log;
+mod placed;
 pub(crate) mod proxy;

@@ -18,6 +18,7 @@ use tokio::sync::{Mutex, Notify};
 
 use super::decode::{Bytes, Note, Packets, Side};
 use super::log::{Log, Place};
+use super::placed;
 use crate::pipe::{Pipe, PipeError};
 
 const WIRE: &str = "tap";
@@ -213,24 +214,34 @@ impl<'a> Link<'a> {
         total: &mut Total,
     ) -> Result<(), PipeError> {
         let mut buffer = from.buffer();
-        while let Some(piece) = from.recv(&mut buffer).await? {
+        while let Some((piece, place)) = placed::recv(from, &mut buffer).await? {
             let bytes = &buffer[..piece.length];
             total.bytes += bytes.len() as u64;
             total.pieces += 1;
             total.descriptors += piece.fds.len() as u64;
-            // Held while it is said, so that lines stand in the order of what they are about.
-            let mut decoder = self.decoder.lock().await;
-            let at = self.begun.elapsed();
-            if let Some(note) = descriptors(&piece.fds, piece.fds_lost) {
-                self.say_at(at, Some(side), &note).await;
+            let (before, bytes) = bytes.split_at(place.min(bytes.len()));
+            if !before.is_empty() {
+                self.show(side, before, None).await;
+                to.send(before, &[]).await?;
             }
-            for (side, note) in decoder.feed(side, bytes, at) {
-                self.say_at(at, Some(side), &note).await;
-            }
-            drop(decoder);
+            let note = descriptors(&piece.fds, piece.fds_lost);
+            self.show(side, bytes, note).await;
             to.send(bytes, &piece.fds).await?;
         }
         Ok(())
+    }
+
+    /// Says what comes from `side`.
+    async fn show(&self, side: Side, bytes: &[u8], descriptors: Option<Note>) {
+        // Held while it is said, so that lines stand in the order of what they are about.
+        let mut decoder = self.decoder.lock().await;
+        let at = self.begun.elapsed();
+        if let Some(note) = descriptors {
+            self.say_at(at, Some(side), &note).await;
+        }
+        for (side, note) in decoder.feed(side, bytes, at) {
+            self.say_at(at, Some(side), &note).await;
+        }
     }
 
     async fn say(&self, from: Option<Side>, note: &Note) {

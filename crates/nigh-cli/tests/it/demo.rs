@@ -26,12 +26,34 @@ async fn the_demonstration_succeeds_and_tidies_up() {
     let greeted = greeted.unwrap();
     assert_eq!(greeted["result"], "Hello world, 300 times");
     assert_eq!(greeted["caller"], caller);
+    let mixed = rows
+        .iter()
+        .find(|row| row["what"] == "all three on one socket at once");
+    assert_eq!(
+        mixed.unwrap()["result"],
+        "192 answered, over http/2, http/2 and nigh"
+    );
+    let over = |wire: &str| {
+        let words = format!("answered over {wire};");
+        let found = rows
+            .iter()
+            .filter(|row| row["result"].as_str().unwrap().contains(&words));
+        found.count()
+    };
+    assert_eq!((over("nigh"), over("http/2")), (2, 3));
     let flipped = rows
         .iter()
         .find(|row| row["what"] == "a flag is flipped by renaming its file");
     assert_eq!(
         flipped.unwrap()["result"],
         "hello became welcome, and the listener was told"
+    );
+    let file = rows
+        .iter()
+        .find(|row| row["what"] == "an open file, there and back");
+    assert_eq!(
+        file.unwrap()["result"],
+        "a regular file, sealed, 21 bytes; the same came back"
     );
     let result = |what: &str| {
         let row = rows.iter().find(|row| row["what"] == what).unwrap();

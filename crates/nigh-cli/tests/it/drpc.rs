@@ -92,24 +92,28 @@ async fn bodies_come_from_arguments_files_and_json() {
     let text =
         "syntax = \"proto3\"; message H { string name = 1; } message R { string greeting = 1; }";
     std::fs::write(&proto, text).unwrap();
-    let typed = ["--proto", proto.to_str().unwrap(), "--type", "H:R"];
+    let typed = ["--proto-file", proto.to_str().unwrap(), "--proto", "H:R"];
     let json = ["0", "0", r#"{"name": "you"}"#];
-    let ran = drpc(&packets, &[&json[..], &typed].concat()).await;
-    assert_eq!(
-        (ran.code, &*ran.stdout),
-        (0, "{\"greeting\":\"Hello you\"}\n"),
-        "{}",
-        ran.stderr
-    );
-    let ran = drpc(
-        &packets,
-        &[&json[..], &typed, &["--json", "--fd", "/dev/null"]].concat(),
-    )
-    .await;
+    for typed in [&typed[..], &["--proto", "Hello"]] {
+        let ran = drpc(&packets, &[&json[..], typed].concat()).await;
+        assert_eq!(
+            (ran.code, &*ran.stdout),
+            (0, "{\"greeting\":\"Hello you\"}\n"),
+            "{}",
+            ran.stderr
+        );
+    }
+    let ran = drpc(&packets, &[&json[..], &typed, &["--json"]].concat()).await;
     let answer: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(answer["status"]["name"], "SUCCESS", "{answer}");
     assert_eq!(answer["module"]["name"], "TEST");
     assert_eq!(answer["message"]["greeting"], "Hello you");
+    let files = ["1000", "100002", "--json", "--fd", "/dev/null"];
+    let answers = ["--proto", ":drpc.HelloResponse"];
+    let ran = drpc(&packets, &[&files[..], &answers].concat()).await;
+    let answer: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(answer["message"]["greeting"], "1 descriptors", "{answer}");
+    assert_eq!(answer["descriptors"].as_array().unwrap().len(), 1);
 
     let ran = drpc(&packets, &["1000", "100001"]).await;
     let uid = format!("uid {}", rustix::process::getuid().as_raw());
@@ -129,9 +133,15 @@ async fn drpc_exit_codes_tell_whose_fault_it_is() {
         (&["0", "0", "ff"], 22, "FAILED_UNMARSHAL_PAYLOAD"),
         (&["nonsense", "0"], 2, "SEC_AGENT (1)"),
         (&["mgmt", "nonsense"], 2, "nigh drpc ADDR MODULE"),
-        (&["0", "0", "{}"], 2, "--type and --proto"),
+        (&["0", "0", "{}"], 2, "--proto TYPE"),
         (&["0", "0", "@/nonexistent"], 2, "/nonexistent"),
-        (&["0", "0", "{}", "--type", "H"], 2, "--proto"),
+        (&["0", "0", "{}", "--proto", "H"], 2, "drpc.Hello"),
+        (
+            &["0", "0", "{}", "--proto", ":Hello"],
+            2,
+            "no type for the body",
+        ),
+        (&["0", "0", "{}", "--proto-file", "x"], 2, "--proto"),
     ] {
         let ran = drpc(&packets, arguments).await;
         assert_eq!(ran.code, code, "{arguments:?}: {}", ran.stderr);

@@ -57,6 +57,7 @@ async fn method(stock: &Stock, name: &str) -> MethodDescriptor {
 
 async fn exchange(stock: &Stock, name: &str, input: &str) -> Exchange {
     Exchange {
+        attach: Vec::new(),
         method: method(stock, name).await,
         input: Some(input.to_owned()).into(),
         metadata: MetadataMap::new(),

@@ -1,7 +1,9 @@
 //! Integration tests of nigh-cli, one binary.
 
+mod bench;
 mod command;
 mod demo;
+mod descriptors;
 mod drpc;
 mod engine;
 mod flagd;

@@ -64,3 +64,35 @@ async fn what_cannot_be_published_or_believed_is_said() {
     assert_eq!(ran.code, 3, "{}", ran.stderr);
     assert!(ran.stderr.contains("one line of text"), "{}", ran.stderr);
 }
+
+#[tokio::test]
+async fn the_commands_for_plain_sockets_find_it_too() {
+    let place = TempSocket::private();
+    let file = place.join("f").display().to_string();
+    let serving = Serving::start(&["autobind:", "--publish", &file], &[]);
+    let address = format!("published:{file}");
+    let holder = format!("{} ", serving.pid());
+    let client = nigh_socket::ConnectOptions::default();
+    let server = address.parse().unwrap();
+    let (_stream, _) = nigh_socket::connect(&server, &client).await.unwrap();
+    let ran = nigh(&["peers", &address, "--stuck", "1ms"]).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.contains(&holder), "{}", ran.stdout);
+    let ran = nigh(&["doctor", &address]).await;
+    assert!(
+        ran.stdout.contains(&format!("held by {holder}")),
+        "{}",
+        ran.stdout
+    );
+    let ran = nigh(&["send", &address, "x", "--timeout", "20s"]).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    // A client that comes before its server waits for the file as for a socket.
+    let late = format!("published:{}", place.join("late").display());
+    let waiting = tokio::spawn(async move { nigh(&["who", &late, "--wait", "--json"]).await });
+    // Until it has been started.
+    tokio::task::yield_now().await;
+    let late = place.join("late").display().to_string();
+    let _second = Serving::start(&["autobind:", "--publish", &late], &[]);
+    let ran = waiting.await.unwrap();
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+}

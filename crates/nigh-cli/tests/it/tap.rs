@@ -136,6 +136,41 @@ async fn a_grpc_call_is_carried_shown_and_made_by_the_tap() {
     assert!(!front.path().exists());
 }
 
+#[tokio::test]
+async fn a_call_on_the_nigh_wire_is_carried_and_shown() {
+    let (socket, front) = (TempSocket::private(), TempSocket::private());
+    let _serving = Serving::start(&[&socket.address()], &[]);
+    let proto = concat!(env!("CARGO_MANIFEST_DIR"), "/proto/nigh/diag/v1/diag.proto");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/proto");
+    let described = ["--proto", proto, "-I", folder];
+    let method = "nigh.diag.v1.Diag/Echo";
+    // What the server speaks is found out through the tap, too.
+    for wire in ["nigh", "auto"] {
+        let mut tap = Tap::start(&front.address(), &socket.address(), &described);
+        let request = r#"{"text": "hello"}"#;
+        let call = ["call", &front.address(), method, request, "--wire", wire];
+        let ran = nigh(&[&call[..], &described].concat()).await;
+        assert_eq!(
+            (ran.code, &*ran.stdout),
+            (0, "{\"text\":\"hello\"}\n"),
+            "{}",
+            ran.stderr
+        );
+        let lines = tap.lines();
+        let client = whats(&lines, "nigh", "client");
+        assert_eq!(client[..2], ["greeting", "HEADERS"]);
+        assert_eq!(whats(&lines, "nigh", "server")[0], "greeting");
+        assert_eq!(whats(&lines, "gRPC", "client"), ["call", "request message"]);
+        let answer = whats(&lines, "gRPC", "server");
+        assert_eq!(answer, ["response message", "status"]);
+        assert_eq!(find(&lines, "call")["method"], format!("/{method}"));
+        assert_eq!(find(&lines, "HEADERS")["path_number"], 1);
+        assert_eq!(find(&lines, "request message")["json"]["text"], "hello");
+        assert!(find(&lines, "status")["took_us"].as_u64().unwrap() > 0);
+        assert_eq!(tap.stop(), 0);
+    }
+}
+
 async fn accepted(listener: Listener) -> Transport {
     let mut acceptor = Acceptor::new(listener).unwrap();
     let incoming = acceptor.accept().await.unwrap();

@@ -306,6 +306,31 @@ mod tests {
     }
 
     #[test]
+    fn lost_descriptors_fail_the_call_that_they_came_with() {
+        let mut exchange = exchange();
+        sent(&mut exchange);
+        let mut granting = Response::new(1, Status::Success);
+        granting.extensions.features = Features::DESCRIPTORS;
+        exchange.answer(message(&granting)).unwrap().1.unwrap();
+        let mut response = Response::new(2, Status::Success);
+        response.extensions.descriptors = 3;
+        let lossy = Message {
+            fds_lost: true,
+            ..message(&response)
+        };
+        let (sequence, outcome) = exchange.answer(lossy).unwrap();
+        assert_eq!(sequence, 2);
+        assert!(matches!(outcome, Err(CallError::DescriptorsLost)));
+        let error = exchange.answer(message(&response)).unwrap_err();
+        let (received, announced) = (0, 3);
+        let expected = Violation::Descriptors {
+            received,
+            announced,
+        };
+        assert_eq!(error, expected);
+    }
+
+    #[test]
     fn unreadable_and_garbage_are_violations() {
         let mut exchange = exchange();
         let error = exchange

@@ -6,6 +6,7 @@ use nigh_socket::{Counters, Guard, Journal, Peer};
 
 use super::handler::Failure;
 use super::registry::{Method, Modules};
+use super::share::Shares;
 use crate::limits::Limits;
 use crate::wire::{Call, Detector, Features, Framing, Reason, Status};
 
@@ -17,6 +18,8 @@ pub(crate) struct Shared {
     /// By module, for all its methods.
     pub(crate) whole_modules: Guard<i32>,
     pub(crate) limits: Limits,
+    /// What each user has at work.
+    pub(crate) shares: Shares,
     /// The framing that callers must speak, or what finds out.
     pub(crate) framing: Result<Framing, Detector>,
     /// What callers may agree on.
@@ -29,11 +32,17 @@ impl Shared {
     /// The method that `call` reaches. drpc §7.1, §7.2
     pub(crate) fn find(&self, peer: &Peer, call: &Call) -> Result<&Method, Failure> {
         let Call { module, method, .. } = *call;
+        let descriptors = call.extensions.descriptors;
         let found = self.modules.get(module).ok_or_else(|| {
             let text = format!("no module {module} here");
             Failure::with_status(Status::UnknownModule, text)
         })?;
         self.check(peer, module, method)?;
+        if descriptors > 0 && !found.exchanges_descriptors() {
+            return Err(Failure::new(format!(
+                "module {module} takes no descriptors"
+            )));
+        }
         found.find(method).ok_or_else(|| {
             let text = format!("module {module} has no method {method}");
             Failure::with_status(Status::UnknownMethod, text)

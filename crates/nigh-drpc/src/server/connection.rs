@@ -3,6 +3,8 @@
 //! One task does all of it, so answers need no lock and never interleave. It reads only while nothing waits to be
 //! written and there is room for another call: a caller that does not read, or asks too much, waits in its own buffer.
 
+mod travel;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,9 +19,12 @@ use super::answer::Style;
 use super::calls::Shared;
 use super::handler::{Caller, Failure, Request};
 use super::running::{Done, Running};
+use super::share::Share;
 use super::timer::Timer;
 use crate::link::{Flush, Inbound, InboundError, Message, Outbox, with_scratch};
 use crate::wire::{Call, Features, Framing, Reason, Violation};
+pub(super) use travel::Agreed;
+use travel::{Ended, waiting};
 
 /// Why a connection ended early. It concerns nobody but its caller.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +65,7 @@ pub(crate) struct Connection {
     shared: Arc<Shared>,
     socket: UnixSeqpacket,
     peer: Peer,
+    share: Share,
     inbound: Inbound,
     outbox: Outbox,
     running: Running,
@@ -74,6 +80,8 @@ pub(crate) struct Connection {
     signal: Option<Drain>,
     drain: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     is_draining: bool,
+    /// A successor would not have it.
+    stays: bool,
     message_timer: Timer,
     write_timer: Timer,
 }
@@ -86,13 +94,10 @@ impl Connection {
         drain: Option<Drain>,
     ) -> Self {
         let signal = drain.clone();
-        let drain = drain.map(|mut drain| -> Pin<Box<dyn Future<Output = ()> + Send>> {
-            Box::pin(async move {
-                let _deadline = drain.begun().await;
-            })
-        });
+        let drain = drain.map(waiting);
         Self {
             inbound: Inbound::new(shared.framing, &shared.limits),
+            share: shared.shares.of(&peer),
             shared,
             socket,
             peer,
@@ -107,19 +112,22 @@ impl Connection {
             signal,
             drain,
             is_draining: false,
+            stays: false,
             message_timer: Timer::default(),
             write_timer: Timer::default(),
         }
     }
 
-    /// Serves until the caller leaves, breaks a rule, or the server has drained.
-    pub(crate) async fn serve(mut self) -> Result<(), Ending> {
+    /// Serves until the caller leaves, breaks a rule, the server has drained, or a successor could go on.
+    async fn serve(&mut self) -> Result<Ended, Ending> {
         let ended = std::future::poll_fn(|cx| self.poll(cx)).await;
-        self.gone.send_replace(true);
+        if !matches!(ended, Ok(Ended::MayGo)) {
+            self.gone.send_replace(true);
+        }
         ended
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ending>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Ended, Ending>> {
         self.watch_drain(cx);
         loop {
             let is_written = match self.flush(cx)? {
@@ -132,6 +140,9 @@ impl Connection {
                 progressed = true;
             }
             progressed |= self.take_up(cx)?;
+            if self.may_go() {
+                return Poll::Ready(Ok(Ended::MayGo));
+            }
             let is_ready = self.held.is_none() && !self.inbound.has_more();
             if is_written && is_ready && !self.has_ended && self.outbox.is_empty() {
                 match self.read(cx) {
@@ -145,7 +156,7 @@ impl Connection {
                 }
             }
             if self.is_finished() {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(Ended::Left));
             }
             if !progressed {
                 return self.check_time(cx).map(Err);
@@ -350,14 +361,19 @@ impl Connection {
             outcome: Err(failure),
             panicked: false,
         };
-        if self.signal.as_ref().is_some_and(Drain::has_begun) {
+        if self.signal.as_ref().is_some_and(Drain::refuses_calls) {
             self.shared.counters.calls_refused_draining();
             self.answer(refuse(Failure::because(Reason::Unavailable)));
             return Ok(());
         }
         let shared = Arc::clone(&self.shared);
-        let method = match shared.find(&self.peer, &call) {
-            Ok(method) => method,
+        let found = shared.find(&self.peer, &call).and_then(|method| {
+            let place = self.share.take();
+            let place = place.ok_or_else(|| Failure::because(Reason::Unavailable));
+            Ok((method, place?))
+        });
+        let (method, place) = match found {
+            Ok(found) => found,
             Err(failure) => {
                 self.answer(refuse(failure));
                 return Ok(());
@@ -385,7 +401,7 @@ impl Connection {
         };
         self.shared.counters.calls_handled();
         tracing::trace!(method = %method.name, sequence, "call from {}", self.peer);
-        if let Some(done) = self.running.start(cx, sequence, method, request) {
+        if let Some(done) = self.running.start(cx, (sequence, place), method, request) {
             self.answer(done);
         }
         Ok(())

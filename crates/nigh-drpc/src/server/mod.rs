@@ -7,19 +7,22 @@ mod handler;
 mod refusal;
 mod registry;
 mod running;
+mod share;
 mod timer;
 
 use std::future::Future;
 use std::sync::Arc;
 
+use nigh_socket::handover::Succession;
 use nigh_socket::{
-    Connection, Counters, Drained, Existing, Front, FrontError, Guard, Journal, Listener,
-    ListenerOptions, Policy, Protocol, Refused, Serving, SocketKind,
+    Address, Connection, Counters, Drained, Existing, Front, FrontError, Guard, Hold, Journal,
+    Listener, ListenerOptions, Peer, Policy, Protocol, Refused, Serving, SocketKind,
 };
 
 use calls::Shared;
 pub use handler::{Answer, Caller, Failure, Request};
 pub use registry::{Module, Modules, RegisterError};
+use share::Shares;
 
 use crate::limits::Limits;
 use crate::wire::{CapTooLarge, Detector, Features, Framing, Reason};
@@ -92,6 +95,7 @@ pub struct Server {
     policy: Option<Policy>,
     doors: Vec<(Listener, Option<Policy>)>,
     counters: Arc<Counters>,
+    succession: Option<Succession>,
 }
 
 impl Server {
@@ -109,7 +113,16 @@ impl Server {
             policy: None,
             doors: Vec::new(),
             counters: Arc::default(),
+            succession: None,
         }
+    }
+
+    /// Lets a later process replace this one while it runs, and this one replace the one that runs now: see
+    /// docs/restarts.md. Idle connections travel to the successor, so that their callers notice nothing.
+    #[must_use]
+    pub fn replaceable(mut self, succession: Succession) -> Self {
+        self.succession = Some(succession);
+        self
     }
 
     /// Lets only callers that `policy` admits call `method` of `module`; decided before the body is decoded.
@@ -196,13 +209,20 @@ impl Server {
             Accepts::Auto => Err(Detector::new(self.limits.message_bytes_max)?),
             Accepts::Only(framing) => Ok(framing),
         };
+        let exchanges = self.modules.iter().any(Module::exchanges_descriptors);
+        let features = if exchanges {
+            self.features
+        } else {
+            self.features.without(Features::DESCRIPTORS)
+        };
         Ok(Arc::new(Packets(Arc::new(Shared {
+            shares: Shares::new(self.limits.calls_per_uid_max),
             modules: self.modules,
             methods: self.methods,
             whole_modules: self.whole_modules,
             limits: self.limits,
             framing,
-            features: self.features,
+            features,
             counters,
             journal,
         }))))
@@ -228,10 +248,14 @@ impl Server {
         let doors = std::mem::take(&mut self.doors);
         let usual = self.policy.take().unwrap_or_else(Policy::same_user);
         let mut front = Front::new(self.connections.clone(), Arc::clone(&self.counters));
+        let succession = self.succession.take();
         let protocol = self.into_protocol(front.counters(), Some(front.journal()))?;
         for (listener, policy) in doors {
             let policy = policy.unwrap_or_else(|| usual.clone());
             front.listen(listener, policy, Arc::clone(&protocol));
+        }
+        if let Some(succession) = succession {
+            front.succeed(succession).await.map_err(FrontError::from)?;
         }
         Ok(front.run(shutdown).await?)
     }
@@ -268,28 +292,17 @@ impl std::fmt::Debug for Packets {
     }
 }
 
-impl Protocol for Packets {
-    fn kind(&self) -> SocketKind {
-        SocketKind::Seqpacket
-    }
-
-    /// They come from callers with whom that was agreed on.
-    fn takes_descriptors(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    fn serve(&self, connection: Connection) -> Serving {
-        let (transport, peer, listener, hold) = connection.into_parts();
-        // The front hands over no other kind.
-        let Ok(socket) = transport.into_packet() else {
-            return Box::pin(std::future::ready(()));
-        };
+impl Packets {
+    fn served(
+        &self,
+        mut connection: connection::Connection,
+        peer: Peer,
+        listener: Arc<Address>,
+        mut hold: Hold,
+    ) -> Serving {
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
-            let drain = hold.drain();
-            let connection =
-                connection::Connection::new(Arc::clone(&shared), socket, peer.clone(), drain);
-            match connection.serve().await {
+            match connection.serve_or_go(&mut hold).await {
                 Ok(()) => {}
                 Err(connection::Ending::Recv(error)) => {
                     tracing::debug!("connection of {peer} on {listener}: {error}");
@@ -299,8 +312,42 @@ impl Protocol for Packets {
                 }
             }
             // The quota is charged until the last byte is out.
+            drop(connection);
             drop(hold);
         })
+    }
+}
+
+impl Protocol for Packets {
+    fn kind(&self) -> SocketKind {
+        SocketKind::Seqpacket
+    }
+
+    /// Without a module for them, the kernel refuses them at the caller.
+    fn takes_descriptors(&self) -> Option<bool> {
+        Some(self.0.features.has(Features::DESCRIPTORS))
+    }
+
+    fn serve(&self, connection: Connection) -> Serving {
+        let (transport, peer, listener, hold) = connection.into_parts();
+        // The front hands over no other kind.
+        let Ok(socket) = transport.into_packet() else {
+            return Box::pin(std::future::ready(()));
+        };
+        let shared = Arc::clone(&self.0);
+        let drain = hold.drain();
+        let connection = connection::Connection::new(shared, socket, peer.clone(), drain);
+        self.served(connection, peer, listener, hold)
+    }
+
+    fn resume(&self, connection: Connection, state: &[u8]) -> Option<Serving> {
+        let agreed = connection::Agreed::decode(state).filter(|agreed| agreed.suits(&self.0))?;
+        let (transport, peer, listener, hold) = connection.into_parts();
+        let socket = transport.into_packet().ok()?;
+        let (shared, drain) = (Arc::clone(&self.0), hold.drain());
+        let connection =
+            connection::Connection::resumed(shared, socket, peer.clone(), drain, agreed);
+        Some(self.served(connection, peer, listener, hold))
     }
 
     fn refuse(&self, refused: Refused) -> Serving {

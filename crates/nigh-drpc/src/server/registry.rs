@@ -24,6 +24,7 @@ pub struct Module {
     name: String,
     methods: HashMap<i32, Method>,
     duplicate: Option<i32>,
+    exchanges_descriptors: bool,
 }
 
 impl std::fmt::Debug for Module {
@@ -48,6 +49,7 @@ impl Module {
             name: name.into(),
             methods: HashMap::new(),
             duplicate: None,
+            exchanges_descriptors: false,
         }
     }
 
@@ -74,6 +76,20 @@ impl Module {
             self.duplicate = Some(id);
         }
         self
+    }
+
+    /// Lets calls of this module carry open files, both ways. A server without such a module agrees on none with
+    /// anybody, and its listeners refuse them in the kernel (Linux 6.16).
+    #[must_use]
+    pub fn exchange_descriptors(mut self) -> Self {
+        self.exchanges_descriptors = true;
+        self
+    }
+
+    /// Whether calls of this module may carry open files.
+    #[must_use]
+    pub fn exchanges_descriptors(&self) -> bool {
+        self.exchanges_descriptors
     }
 
     /// The module's id.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::handler::{Answer, Failure, Request};
 use super::registry::{Answering, Method};
+use super::share::Place;
 use crate::wire::Reason;
 
 /// What became of a call.
@@ -33,6 +34,8 @@ struct Entry {
     sequence: i64,
     bytes: usize,
     handle: AbortHandle,
+    /// Of its user's.
+    _place: Place,
 }
 
 impl Running {
@@ -50,7 +53,7 @@ impl Running {
     pub(crate) fn start(
         &mut self,
         cx: &mut Context<'_>,
-        sequence: i64,
+        (sequence, place): (i64, Place),
         method: &Method,
         request: Request,
     ) -> Option<Done> {
@@ -68,7 +71,7 @@ impl Running {
                 panicked: false,
             }),
             Ok((Poll::Pending, answering)) => {
-                self.spawn(answering, deadline, sequence, bytes);
+                self.spawn(answering, deadline, (sequence, place), bytes);
                 None
             }
         }
@@ -78,7 +81,7 @@ impl Running {
         &mut self,
         answering: Answering,
         deadline: Option<Instant>,
-        sequence: i64,
+        (sequence, place): (i64, Place),
         bytes: usize,
     ) {
         let handle = match deadline {
@@ -94,6 +97,7 @@ impl Running {
             sequence,
             bytes,
             handle,
+            _place: place,
         });
     }
 

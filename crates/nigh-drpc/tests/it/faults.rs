@@ -5,15 +5,24 @@
 )]
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::IoSlice;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
-use nigh_drpc::wire::{Framing, Response, Status};
-use nigh_drpc::{Accepts, BlockingClient, Client, ClientOptions};
+use nigh_drpc::wire::{Framing, Reason, Response, Status};
+use nigh_drpc::{
+    Accepts, BlockingClient, CallError, Client, ClientOptions, Module, Modules, Request, Server,
+    Speaks, listener,
+};
+use nigh_socket::{Address, Policy};
 use nigh_testkit::Child;
 
 use crate::bytes_of::{body, packet, packets};
-use crate::harness::{ECHO, LARGE, MODULE, Raw, TestServer, blocking, call};
+use crate::harness::{DESCRIPTORS, ECHO, LARGE, MODULE, Raw, TestServer, WAIT, blocking, call};
 use crate::violations::cases;
 
 const TIME: Duration = Duration::from_millis(100);
@@ -30,11 +39,7 @@ async fn every_violation_ends_its_own_connection_only() {
                 let told = Response::unreadable().encode();
                 for packet in &packets {
                     // An early packet may have ended it.
-                    if first
-                        .socket
-                        .send(&[std::io::IoSlice::new(packet)], &[])
-                        .is_err()
-                    {
+                    if first.socket.send(&[IoSlice::new(packet)], &[]).is_err() {
                         break;
                     }
                 }
@@ -46,11 +51,7 @@ async fn every_violation_ends_its_own_connection_only() {
                 // The same behind a good call, where the framing is known.
                 later.call(&call(ECHO, 1, "x"));
                 for packet in &packets {
-                    if later
-                        .socket
-                        .send(&[std::io::IoSlice::new(packet)], &[])
-                        .is_err()
-                    {
+                    if later.socket.send(&[IoSlice::new(packet)], &[]).is_err() {
                         break;
                     }
                 }
@@ -91,7 +92,7 @@ async fn a_caller_that_does_not_read_is_cut_off() {
     let failed = blocking(move || {
         loop {
             let packet = packets(&call(ECHO, 2, "x").encode()).remove(0);
-            match deaf.socket.send(&[std::io::IoSlice::new(&packet)], &[]) {
+            match deaf.socket.send(&[IoSlice::new(&packet)], &[]) {
                 Ok(()) => {}
                 Err(error) => return error,
             }
@@ -107,6 +108,115 @@ async fn a_caller_that_does_not_read_is_cut_off() {
     );
     assert_eq!(honest.call(MODULE, ECHO, "x").await.unwrap(), "x");
     server.stop().await;
+}
+
+#[test]
+fn descriptors_that_nobody_has_room_for_fail_their_call_alone() {
+    Child::test("faults::full_child").run().assert_success();
+}
+
+/// One thread, so that the table of descriptors is filled between the send and the receive.
+#[tokio::test]
+#[ignore = "runs as a child of descriptors_that_nobody_has_room_for_fail_their_call_alone"]
+async fn full_child() {
+    nigh_testkit::limit_descriptors(256);
+    let server = TestServer::start();
+    let client = server.client().await;
+    client.call(MODULE, ECHO, "").await.unwrap();
+    let open = || File::open("/dev/null");
+    let files = |count| (0..count).map(|_| OwnedFd::from(open().unwrap())).collect();
+    let call = client
+        .request(MODULE, DESCRIPTORS)
+        .descriptors(files(20))
+        .send();
+    let mut call = std::pin::pin!(call);
+    let sent = std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_pending()));
+    assert!(sent.await);
+    let mut hoard: Vec<File> = std::iter::from_fn(|| open().ok()).collect();
+    hoard.truncate(hoard.len() - 3);
+    let error = call.await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            CallError::Status {
+                reason: Some(Reason::DescriptorsLost),
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    drop(hoard);
+    let again = client.request(MODULE, DESCRIPTORS).descriptors(files(20));
+    assert_eq!(again.send().await.unwrap().descriptors.len(), 20);
+    assert_eq!(server.counts().connections_admitted, 1);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_calls_of_a_user_are_counted_over_its_connections() {
+    let server = TestServer::with_limits(|limits| limits.calls_per_uid_max = 3);
+    let options = || ClientOptions::default().speaks(Speaks::Probe);
+    let clients = [
+        server.client_with(options()).await,
+        server.client_with(options()).await,
+    ];
+    let mut waiting = tokio::task::JoinSet::new();
+    for number in 0..3 {
+        let client = clients[number % 2].clone();
+        waiting.spawn(async move { client.call(MODULE, WAIT, "x").await });
+    }
+    while server.gate.waiting.load(Ordering::SeqCst) < 3 {
+        server.gate.begun.notified().await;
+    }
+    for client in &clients {
+        let error = client.call(MODULE, WAIT, "y").await.unwrap_err();
+        assert!(
+            matches!(
+                error,
+                CallError::Status {
+                    status: Status::Failure,
+                    reason: Some(Reason::Unavailable),
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+    }
+    server.gate.open.add_permits(4);
+    while let Some(done) = waiting.join_next().await {
+        assert_eq!(done.unwrap().unwrap(), "x");
+    }
+    assert_eq!(clients[0].call(MODULE, WAIT, "z").await.unwrap(), "z");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_module_for_descriptors_none_are_agreed_on_or_let_in() {
+    let place = nigh_testkit::TempSocket::private();
+    let mut modules = Modules::new();
+    let module =
+        Module::new(MODULE, "plain").method(ECHO, "echo", async |call: Request| Ok(call.body));
+    modules.register(module).unwrap();
+    let bound = listener().bind(place.path()).unwrap();
+    let can_refuse = bound.set_pass_rights(false).unwrap();
+    let server = Server::new(modules).policy(Policy::any());
+    let running = tokio::spawn(server.serve(bound));
+    let address = Address::Path(place.path().to_owned());
+    let client = Client::connect(address.clone(), ClientOptions::default());
+    let client = client.await.unwrap();
+    let file = || OwnedFd::from(File::open("/dev/null").unwrap());
+    let request = client.request(MODULE, ECHO).descriptors(vec![file()]);
+    let error = request.send().await.unwrap_err();
+    assert!(matches!(error, CallError::NoDescriptors), "{error:?}");
+    assert_eq!(client.call(MODULE, ECHO, "x").await.unwrap(), "x");
+    let options = nigh_socket::ConnectOptions::default();
+    let (socket, _) = nigh_socket::connect_packet(&address, &options)
+        .await
+        .unwrap();
+    let sent = socket.try_send(&[IoSlice::new(b"x")], &[file().as_fd()]);
+    let refused = matches!(sent, Err(nigh_socket::SendError::DescriptorsRefused));
+    assert_eq!(refused, can_refuse, "{sent:?}");
+    running.abort();
 }
 
 #[test]
@@ -172,7 +282,7 @@ fn misbehave(raw: &Raw, mut dice: Dice) {
         let length = [0, 10, 5_000, 131_049, 400_000][dice.roll(5) as usize];
         let sent = packets(&call(ECHO, sequence, body(length)).encode());
         let send = |packet: &Vec<u8>| {
-            let slice = std::io::IoSlice::new(packet);
+            let slice = IoSlice::new(packet);
             raw.socket.send(&[slice], &[]).is_ok()
         };
         match dice.roll(8) {
@@ -256,7 +366,7 @@ async fn one_deaf_caller_holds_back_itself_not_the_others() {
         let raw = Arc::clone(&raw);
         tokio::task::spawn_blocking(move || {
             let packet = packets(&call(LARGE, 1, "200000").encode()).remove(0);
-            let slices = [std::io::IoSlice::new(&packet)];
+            let slices = [IoSlice::new(&packet)];
             let mut sent = 0;
             while raw.socket.try_send(&slices, &[]).is_ok() || sent == 0 {
                 sent += 1;

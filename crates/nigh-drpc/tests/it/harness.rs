@@ -131,6 +131,7 @@ pub(crate) fn modules(gate: &Arc<Gate>) -> Modules {
                 descriptors: call.descriptors,
             })
         });
+    let module = module.exchange_descriptors();
     let greeting =
         Module::new(0, "greeter").method(0, "greet", async |call: Request| Ok(call.body));
     let mut modules = Modules::new();

@@ -2,6 +2,7 @@
 
 mod bytes_of;
 mod calling;
+mod clock;
 mod faults;
 mod first_packet;
 mod golden;

@@ -15,6 +15,8 @@ const AF_UNIX: u8 = 1;
 
 /// Name, file, peer, queues, buffers and uid.
 const SHOW: u32 = 0b111_0111;
+/// The file of a path socket.
+const SHOW_VFS: u32 = 0b10;
 /// The clients that wait at a listener.
 const SHOW_ICONS: u32 = 0b1000;
 
@@ -98,6 +100,11 @@ pub(super) fn request_pending(sequence: u32, inode: u32) -> Vec<u8> {
         0,
         [u32::MAX, inode, SHOW_ICONS, u32::MAX, u32::MAX],
     )
+}
+
+/// A request for the file of one socket.
+pub(super) fn request_file(sequence: u32, inode: u32) -> Vec<u8> {
+    request(sequence, 0, [u32::MAX, inode, SHOW_VFS, u32::MAX, u32::MAX])
 }
 
 /// `words`: states, inode, what to show, cookie (all ones: any).

@@ -264,6 +264,27 @@ pub fn survey(roots: &[PathBuf]) -> Result<Survey, IntrospectError> {
     })
 }
 
+/// Whether the kernel knows the socket of this number to be bound to another file of that device.
+///
+/// False where it is not to be found out: no netlink here, or a file system whose numbers are others than `stat`'s
+/// (overlayfs, btrfs).
+pub(crate) fn leads_elsewhere(socket: u64, device: u64, inode: u64) -> bool {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "sock_diag has 32 bits of either number"
+    )]
+    let (socket, inode) = (socket as u32, inode as u32);
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    match netlink::file(socket) {
+        Ok(Some(file)) => (file.major, file.minor) == (major, minor) && file.inode != inode,
+        Ok(None) => false,
+        Err(error) => {
+            tracing::debug!(%error, "a socket's file is not to be found out");
+            false
+        }
+    }
+}
+
 /// Where sockets usually are: `/run`, `/tmp` and `$XDG_RUNTIME_DIR`.
 #[must_use]
 pub fn usual_directories() -> Vec<PathBuf> {

@@ -12,7 +12,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use super::IntrospectError;
-use super::message::{self, Diag, Progress};
+use super::message::{self, Diag, FileId, Progress};
 
 /// More sockets than this are not listed: they would take some 50 MiB here.
 const SOCKETS_MAX: usize = 262_144;
@@ -50,6 +50,15 @@ pub(super) fn sockets() -> Result<Vec<Diag>, IntrospectError> {
         listener.pending = kernel.pending(listener.inode)?;
     }
     Ok(found)
+}
+
+/// The file that one socket was bound to; `None` when it is gone, or has none.
+pub(super) fn file(inode: u32) -> Result<Option<FileId>, IntrospectError> {
+    let kernel = Kernel::open()?;
+    let sequence = kernel.ask(|sequence| message::request_file(sequence, inode))?;
+    let mut found = Vec::new();
+    while kernel.read(sequence, &mut found)? == Progress::More && found.is_empty() {}
+    Ok(found.pop().and_then(|socket| socket.file))
 }
 
 /// A sock_diag socket. Each question has its own number, so that what is left of an earlier answer is not taken for a
@@ -144,5 +153,28 @@ fn failed(operation: &'static str) -> impl Fn(Errno) -> IntrospectError {
     move |error| IntrospectError::Kernel {
         operation,
         error: error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_an_answer_is_not_taken_for_the_next() {
+        let place = nigh_testkit::TempSocket::private();
+        let listener = UnixListener::bind(place.path()).unwrap();
+        let _client = UnixStream::connect(place.path()).unwrap();
+        let inode = rustix::fs::fstat(&listener).unwrap().st_ino;
+        let inode = u32::try_from(inode).unwrap();
+
+        let kernel = Kernel::open().unwrap();
+        // Asked, and its answer not read.
+        let first = kernel.ask(message::request_all).unwrap();
+        assert_eq!(kernel.pending(inode).unwrap().len(), 1);
+        let second = kernel.ask(|sequence| message::request_pending(sequence, inode));
+        assert_ne!(second.unwrap(), first);
     }
 }

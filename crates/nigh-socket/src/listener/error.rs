@@ -95,6 +95,11 @@ pub enum BindFault {
     /// More than permission bits.
     #[error("mode {0:#o} has more than permission bits")]
     Mode(u32),
+    /// A listener cannot be called so.
+    #[error(
+        "the name {0:?} is longer than 255 bytes, or has a colon or a character that is not visible ASCII"
+    )]
+    Name(String),
     /// TCP has no packets.
     #[error("no {0} sockets at this kind of address")]
     Kind(SocketKind),

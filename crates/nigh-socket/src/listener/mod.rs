@@ -4,12 +4,14 @@
 //! bound it and only while it still leads to this very socket; a forked child's copy and a successor's name are left.
 
 mod error;
+mod handed;
 mod options;
 mod path;
 
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -90,11 +92,19 @@ pub struct Listener {
     fd: OwnedFd,
     /// Taken when the name is given back, which the server does before it stops accepting.
     published: Mutex<Option<Published>>,
+    /// The name is a successor's by now, or still a predecessor's: it is not ours to remove.
+    is_lent: AtomicBool,
     /// The file that tells clients the address.
     advertised: Mutex<Option<Published>>,
     address: Address,
+    /// What it is called in a hand-over; often nothing.
+    name: String,
     kind: SocketKind,
     is_local: bool,
+    /// Others may hold the same socket: a parent, a service manager.
+    is_shared: bool,
+    /// How it came from a predecessor, until it is taken over.
+    handed: Option<handed::Handed>,
 }
 
 impl Listener {
@@ -121,15 +131,21 @@ impl Listener {
 
     /// Lets callers send descriptors or not (`SO_PASSRIGHTS`): connections made from now on inherit it. Answers whether
     /// this kernel can be told so (Linux 6.16); on TCP there is nothing to tell. A [`Front`](crate::Front) does this for
-    /// its listeners.
+    /// its listeners. A predecessor's listener is told when it is taken over.
     ///
     /// # Errors
     /// What `setsockopt(2)` reports.
     pub fn set_pass_rights(&self, pass: bool) -> io::Result<bool> {
-        if !self.is_local {
+        if !self.is_local || self.defer_pass_rights(pass) {
             return Ok(false);
         }
         Ok(crate::sys::opt::pass_rights(self.fd.as_fd(), pass)?)
+    }
+
+    /// What it is called in a hand-over and in `LISTEN_FDNAMES`; empty if it was given no name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The type of the socket.
@@ -174,6 +190,9 @@ impl Listener {
     /// # Errors
     /// As for [`close`](Self::close).
     pub(crate) fn unpublish(&self) -> Result<(), UnpublishError> {
+        if self.is_lent.load(Ordering::Acquire) {
+            return Ok(());
+        }
         // Who reads the address comes next to the socket, so the file goes first.
         let outcomes = [&self.advertised, &self.published].map(|name| {
             let mut name = name.lock().unwrap_or_else(PoisonError::into_inner);
@@ -192,9 +211,9 @@ impl Listener {
         self
     }
 
-    /// Whether others may hold the same socket: it came from a parent, a service manager or a predecessor.
+    /// Whether others hold the same socket: it came from a parent or a service manager, or a successor has it.
     pub(crate) fn is_inherited(&self) -> bool {
-        matches!(self.address, Address::Fd(_))
+        self.is_shared || self.is_lent.load(Ordering::Acquire)
     }
 
     pub(crate) fn from_parts(
@@ -207,10 +226,14 @@ impl Listener {
         Self {
             fd,
             published: Mutex::new(published),
+            is_lent: AtomicBool::new(false),
+            is_shared: matches!(address, Address::Fd(_)),
             advertised: Mutex::new(None),
             address,
+            name: String::new(),
             kind,
             is_local,
+            handed: None,
         }
     }
 }

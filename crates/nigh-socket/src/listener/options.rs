@@ -13,6 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockop
 
 use super::{BindError, BindFault, Existing, Listener, Operation, SocketKind, path};
 use crate::address::Address;
+use crate::handover::is_name;
 use crate::inherit;
 use crate::publish::address_file;
 use crate::sys::{self, opt};
@@ -40,8 +41,9 @@ pub struct ListenerOptions {
     pub(super) create_parent: Option<u32>,
     pub(super) allow_shared_parent: bool,
     pub(super) lock_wait: Duration,
-    pass_credentials: bool,
-    pass_rights: Option<bool>,
+    pub(super) pass_credentials: bool,
+    pub(super) pass_rights: Option<bool>,
+    name: String,
     publish: Option<PathBuf>,
 }
 
@@ -59,6 +61,7 @@ impl Default for ListenerOptions {
             lock_wait: Duration::from_secs(5),
             pass_credentials: false,
             pass_rights: None,
+            name: String::new(),
             publish: None,
         }
     }
@@ -155,6 +158,13 @@ impl ListenerOptions {
         self
     }
 
+    /// What it is called in a hand-over and in `LISTEN_FDNAMES`: at most 255 visible ASCII characters without a colon.
+    /// Default none: then it is found by its address.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
     /// Writes the address into this file once it is listened on, for clients that are given `published:FILE`: the
     /// abstract name that the kernel chose for `autobind:`, the port it chose for port 0, or any other.
     ///
@@ -198,13 +208,43 @@ impl ListenerOptions {
 
     fn adopt_checked(&self, address: &Address, socket: OwnedFd) -> Result<Listener, BindFault> {
         self.refuse_file_options()?;
+        self.check_name()?;
         let found = inherit::check_listener(socket.as_fd(), self.kind)?;
         inherit::prepare(socket.as_fd())?;
         self.tell(&socket, found.is_local, self.pass_rights)?;
-        Ok(self.listener(socket, address.clone(), found.is_local))
+        Ok(self.named(self.listener(socket, address.clone(), found.is_local)))
     }
 
     fn bind_to(&self, address: &Address) -> Result<Listener, BindFault> {
+        self.check_name()?;
+        self.bind_nameless(address)
+            .map(|listener| self.named(listener))
+    }
+
+    fn check_name(&self) -> Result<(), BindFault> {
+        match is_name(&self.name) {
+            true => Ok(()),
+            false => Err(BindFault::Name(self.name.clone())),
+        }
+    }
+
+    pub(super) fn named(&self, mut listener: Listener) -> Listener {
+        listener.name.clone_from(&self.name);
+        listener
+    }
+
+    /// What it asks to be found by in a hand-over: its name, or kind and address.
+    pub(crate) fn finds(&self, listener: &Listener, address: &Address) -> bool {
+        if listener.kind() != self.kind {
+            return false;
+        }
+        match self.name.as_str() {
+            "" => listener.address() == address,
+            name => listener.name() == name,
+        }
+    }
+
+    fn bind_nameless(&self, address: &Address) -> Result<Listener, BindFault> {
         // An address that was put together by hand may be none.
         address.check().map_err(BindFault::Malformed)?;
         match address {

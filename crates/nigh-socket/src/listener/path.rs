@@ -26,7 +26,7 @@ const MODE_DEFAULT: u32 = 0o600;
 const LOOKS_MAX: u32 = 16;
 
 /// Owner, group and mode that a socket file gets.
-struct Permissions {
+pub(super) struct Permissions {
     owner: Option<Uid>,
     group: Option<Gid>,
     mode: u32,
@@ -72,7 +72,7 @@ pub(super) fn bind(
 }
 
 /// Directory and name. A trailing slash would be ignored by [`Path`], and honoured by the kernel.
-fn split(path: &Path) -> Result<(&Path, &OsStr), BindFault> {
+pub(super) fn split(path: &Path) -> Result<(&Path, &OsStr), BindFault> {
     let ends_in_slash = path.as_os_str().as_bytes().ends_with(b"/");
     match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) if !ends_in_slash => Ok((parent, name)),
@@ -81,7 +81,7 @@ fn split(path: &Path) -> Result<(&Path, &OsStr), BindFault> {
 }
 
 impl Permissions {
-    fn of(options: &ListenerOptions) -> Result<Self, BindFault> {
+    pub(super) fn of(options: &ListenerOptions) -> Result<Self, BindFault> {
         let mode = options.mode.unwrap_or(MODE_DEFAULT);
         let directory_mode = options.create_parent.unwrap_or_default();
         for (mode, permitted) in [(mode, 0o777), (directory_mode, 0o7777)] {
@@ -99,7 +99,7 @@ impl Permissions {
     }
 
     /// The owner first: the group that the mode lets in must be the right one by then.
-    fn set(&self, entry: &Entry) -> Result<(), BindFault> {
+    pub(super) fn set(&self, entry: &Entry) -> Result<(), BindFault> {
         if self.owner.is_some() || self.group.is_some() {
             rustix::fs::chownat(entry.fd(), "", self.owner, self.group, AtFlags::EMPTY_PATH)
                 .map_err(|error| Operation::Owner.refused(error))?;

@@ -60,8 +60,8 @@ impl FileKind {
 /// Which inode it is. Holds for as long as something pins the inode: its number is reused at once after that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
-    device: u64,
-    inode: u64,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
 }
 
 /// Whether a process still serves a socket file.

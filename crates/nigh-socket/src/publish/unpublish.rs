@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::directory::Directory;
-use super::entry::Identity;
+use super::entry::{Entry, Identity};
 use super::lock::{Lock, LockError};
 use super::names::Names;
 
@@ -138,6 +138,16 @@ impl Published {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(UnpublishFault::Unlink(error.into())),
         }
+    }
+
+    /// Which inode it was published as.
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// What stands at the name now.
+    pub(crate) fn entry(&self) -> Result<Option<Entry>, Errno> {
+        self.directory.entry(&self.name)
     }
 
     fn is_ours(&self) -> Result<bool, UnpublishFault> {

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
-use rustix::net::{SendFlags, Shutdown};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::registered::Registered;
@@ -54,6 +54,18 @@ impl UnixStream {
             None,
         )?;
         Ok((Self::new(a)?, Self::new(b)?))
+    }
+}
+
+impl UnixStream {
+    /// Waits until the peer has sent something, which is left there, or has ended its side: 0.
+    pub(crate) fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        let peeked = ready!(self.socket.poll_read(cx, |fd| {
+            let mut first = [0_u8];
+            attempt(|| rustix::net::recv(fd, &mut first, flags))
+        }))?;
+        Poll::Ready(peeked.map(|(length, _)| length))
     }
 }
 

@@ -13,8 +13,11 @@ pub(crate) mod nss;
 pub(crate) mod ofd;
 pub(crate) mod opt;
 pub(crate) mod pidfd;
+#[cfg(test)]
+pub(crate) mod raced;
 pub(crate) mod receive;
 pub(crate) mod register;
+pub(crate) mod shared;
 pub(crate) mod signal;
 pub(crate) mod spawn;
 pub(crate) mod splice;

@@ -213,7 +213,7 @@ async fn packets_and_streams_share_one_front() {
 
     stop.send(()).unwrap();
     drop(client);
-    assert_eq!(running.await.unwrap(), Drained { cut_off: 0 });
+    assert_eq!(running.await.unwrap().cut_off, 0);
     let counts = counters.read();
     assert_eq!(counts.connections_admitted, 2);
     assert_eq!(counts.connections_refused_by_policy, 1);

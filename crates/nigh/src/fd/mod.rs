@@ -13,6 +13,8 @@ mod closer;
 mod descriptors;
 mod error;
 mod frame;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod incoming;
 mod inode;
 mod limits;

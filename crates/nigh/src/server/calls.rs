@@ -35,7 +35,6 @@ pub(crate) struct Routes {
     pub(crate) guard: Guard<String>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) journal: Arc<Journal>,
-    pub(crate) drain: Drain,
     /// The services that take descriptors.
     pub(crate) receivers: Receivers,
 }
@@ -61,6 +60,8 @@ pub(crate) struct Calls {
     standing: Standing,
     /// What sorts the connection's descriptors, if it may carry some.
     link: Option<Arc<Link>>,
+    /// The connection's own: one that is made after a failed replacement has another.
+    drain: Option<Drain>,
 }
 
 impl Calls {
@@ -76,7 +77,19 @@ impl Calls {
             extensions,
             standing,
             link: None,
+            drain: None,
         }
+    }
+
+    /// Under the server's drain signal.
+    pub(crate) fn under(mut self, drain: Option<Drain>) -> Self {
+        self.drain = drain;
+        self
+    }
+
+    /// Whether the connection should end with the answer that is just given.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drain.as_ref().is_some_and(Drain::has_begun)
     }
 
     /// With descriptors, as `link` sorts them.
@@ -132,7 +145,7 @@ impl Calls {
             None => None,
         };
         let counters = &self.routes.counters;
-        if self.routes.drain.has_begun() {
+        if self.drain.as_ref().is_some_and(Drain::refuses_calls) {
             counters.calls_refused_draining();
             return Err(draining().into());
         }
@@ -388,14 +401,24 @@ pub(crate) fn calls_for_tests(standing: Standing) -> Calls {
             text,
         ))))
     };
+    calls_to_for_tests(tower::service_fn(say), standing)
+}
+
+/// Calls that one service answers, whatever their path.
+#[cfg(test)]
+pub(crate) fn calls_to_for_tests<S>(service: S, standing: Standing) -> Calls
+where
+    S: tower::Service<Request<Body>, Response = Response<Body>, Error = std::convert::Infallible>,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
     let front = nigh_socket::Front::new(nigh_socket::Limits::default(), Arc::default());
     let routes = Routes {
         services: HashMap::new(),
-        fallback: Some(Handler::new(tower::service_fn(say))),
+        fallback: Some(Handler::new(service)),
         guard: Guard::default(),
         counters: front.counters(),
         journal: front.journal(),
-        drain: front.drain(),
         receivers: Receivers::default(),
     };
     let peer = Peer::remote(([127, 0, 0, 1], 9).into());

@@ -66,6 +66,12 @@ impl Health {
         self.closing.send_replace(true);
     }
 
+    /// Lets go of whoever watches, who then watches the successor; nothing is reported, for nothing has changed.
+    pub(super) fn release(&self) {
+        self.closing.send_replace(true);
+        self.closing.send_replace(false);
+    }
+
     async fn report(&self, status: ServingStatus) {
         for name in &self.names {
             self.reporter.set_service_status(*name, status).await;
@@ -103,7 +109,9 @@ where
         async move {
             let closed = async move {
                 // A server that is gone closes as well.
-                let _ = closing.wait_for(|closing| *closing).await;
+                if !*closing.borrow_and_update() {
+                    let _ = closing.changed().await;
+                }
             };
             let closed = closed.boxed();
             let body = |body| {

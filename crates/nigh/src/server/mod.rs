@@ -4,6 +4,7 @@ mod answer;
 mod body;
 mod calls;
 mod connect_info;
+mod error;
 mod guards;
 mod handler;
 mod health;
@@ -15,7 +16,11 @@ use std::future::Future;
 use std::sync::Arc;
 
 use http::{Request, Response};
-use nigh_socket::{Counters, Drained, Front, FrontError, Guard, Listener, Policy, Protocol};
+use nigh_socket::handover::Succession;
+use nigh_socket::{
+    Counters, Drain, DrainReason, Drained, Front, FrontError, Guard, Listener, Policy, Protocol,
+};
+use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tower::Service;
@@ -23,83 +28,16 @@ use tower::Service;
 use calls::Routes;
 pub(crate) use calls::{Answer, Calls};
 #[cfg(test)]
-pub(crate) use calls::{Standing, calls_for_tests};
+pub(crate) use calls::{Standing, calls_for_tests, calls_to_for_tests};
+pub use error::ServerError;
 use handler::Handler;
 use health::Health;
 use protocol::Streams;
 
 use crate::fd::{FdLimits, Receivers};
 use crate::limits::Limits;
+use crate::shared_memory::SharedMemory;
 use crate::tls::ServerTls;
-
-/// Why a server did not start, or ended on its own.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServerError {
-    /// Two services have the same gRPC name.
-    #[error("serve: two services are called {name:?}")]
-    DuplicateService {
-        /// The gRPC service name.
-        name: &'static str,
-    },
-    /// A guard names a service that is not served: a slip there would leave a method open.
-    #[error("serve: the guard of {path:?} guards nothing: no such service is served here")]
-    GuardsNothing {
-        /// The guard's path.
-        path: String,
-    },
-    /// Descriptors are to be received by a service that is not served.
-    #[error("serve: {service:?} is to receive descriptors, and no such service is served here")]
-    ReceivesNothing {
-        /// The name as given.
-        service: String,
-    },
-    /// A guard's path is not of the form that guards have.
-    #[error("serve: the guard of {path:?} guards nothing: that is not a method's path")]
-    GuardForm {
-        /// The guard's path.
-        path: String,
-    },
-    /// A guard names a method that its service does not have, by the descriptors given for reflection.
-    #[error("serve: the guard of {path:?} guards nothing: the service has {}", methods.join(", "))]
-    GuardsNoMethod {
-        /// The guard's path.
-        path: String,
-        /// The methods that the service has.
-        methods: Vec<String>,
-    },
-    /// A service that requires callers of this machine would be reachable from elsewhere.
-    #[error("serve: {service:?} is for local callers only, and {listener} is not a Unix socket")]
-    NotLocal {
-        /// The gRPC service name.
-        service: &'static str,
-        /// The listener's address as published.
-        listener: nigh_socket::Address,
-    },
-    /// The descriptors given for reflection cannot be read.
-    #[error("serve: the descriptor set given for reflection is unusable")]
-    Reflection(#[source] tonic_reflection::server::Error),
-    /// The listeners could not be served.
-    #[error(transparent)]
-    Front(#[from] FrontError),
-}
-
-impl ServerError {
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::GuardsNothing { .. } | Self::GuardForm { .. } | Self::GuardsNoMethod { .. } => {
-                Some("write the path as /package.Service/Method, or /package.Service/* for all")
-            }
-            Self::NotLocal { .. } => {
-                Some("serve it from a Server of its own, or add it with service()")
-            }
-            Self::Reflection(_) => Some("pass the bytes that prost-build wrote as descriptor set"),
-            _ => None,
-        }
-    }
-}
 
 /// Of the services that nigh itself adds.
 const OWN_DESCRIPTORS: [&[u8]; 3] = [
@@ -139,6 +77,7 @@ pub struct Server {
     doors: Vec<Door>,
     counters: Option<Arc<Counters>>,
     receivers: Receivers,
+    succession: Option<Succession>,
 }
 
 impl std::fmt::Debug for Server {
@@ -168,6 +107,13 @@ impl Server {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Whether callers over the nigh wire may move to shared memory. Default off. A later [`limits`](Self::limits) replaces it.
+    #[must_use]
+    pub fn shared_memory(mut self, shared_memory: SharedMemory) -> Self {
+        self.limits.nigh.shared_memory = shared_memory;
         self
     }
 
@@ -334,6 +280,30 @@ impl Server {
         self
     }
 
+    /// Lets a later process replace this one while it runs, and this one replace the one that runs now.
+    ///
+    /// Begin the [`Succession`] at the control socket first, get the listeners from it
+    /// ([`Succession::listen`]), and give both here: [`run`](Self::run) takes over when everything is prepared, and
+    /// returns when a successor has done the same and the calls that ran have ended. See docs/restarts.md.
+    ///
+    /// ```no_run
+    /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+    /// use nigh::{HandoverOptions, Listener, Server, Succession};
+    ///
+    /// let control = "unix:/run/app/handover";
+    /// let mut succession = Succession::begin(control, HandoverOptions::default()).await?;
+    /// let listener = succession.listen(&Listener::options(), "unix:/run/app/app.sock")?;
+    /// let server = Server::new().listen(listener).replaceable(succession);
+    /// server.run(std::future::pending()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn replaceable(mut self, succession: Succession) -> Self {
+        self.succession = Some(succession);
+        self
+    }
+
     /// Live counts of connections and calls, to be kept before the server runs.
     #[must_use]
     pub fn counters(&mut self) -> Arc<Counters> {
@@ -361,16 +331,31 @@ impl Server {
         self.check()?;
         let mut health = self.health.take();
         if let Some(health) = &mut health {
-            let names = self.services.keys().chain(&self.health_names);
-            health.open(names.copied()).await;
+            health.open(self.services.keys().copied()).await;
         }
-        let shutdown = async move {
-            shutdown.await;
-            if let Some(health) = &health {
+        let succession = self.succession.take();
+        let mut front = self.into_front();
+        if let Some(succession) = succession {
+            front.succeed(succession).await.map_err(FrontError::from)?;
+        }
+        let health = &health;
+        let drains = front.drains();
+        let released = async {
+            if let Some(health) = health {
+                released(health, drains).await;
+            }
+            std::future::pending().await
+        };
+        let shutdown = async {
+            tokio::select! {
+                () = shutdown => {}
+                () = released => {}
+            }
+            if let Some(health) = health {
                 health.close().await;
             }
         };
-        Ok(self.into_front().run(shutdown).await?)
+        Ok(front.run(shutdown).await?)
     }
 
     fn into_front(self) -> Front {
@@ -384,7 +369,6 @@ impl Server {
             guard: self.guard,
             counters: front.counters(),
             journal: front.journal(),
-            drain: front.drain(),
             receivers: self.receivers,
         });
         let limits = Arc::new(self.limits);
@@ -455,5 +439,19 @@ impl Server {
         let v1alpha = builder().build_v1alpha().map_err(ServerError::Reflection)?;
         *self = std::mem::take(self).service(v1).service(v1alpha);
         Ok(())
+    }
+}
+
+/// Lets the watchers of the health service go each time a successor serves, so that they do not keep the drain waiting.
+async fn released(health: &Health, mut drains: watch::Receiver<Drain>) {
+    loop {
+        let mut drain = drains.borrow_and_update().clone();
+        let _deadline = drain.begun().await;
+        if drain.reason() == Some(DrainReason::Replaced) {
+            health.release();
+        }
+        if drains.changed().await.is_err() {
+            return;
+        }
     }
 }

@@ -148,11 +148,7 @@ async fn serve(
         ),
     };
     let greeting_time = limits.connections.greeting_time;
-    let no_descriptors = match (&peer, &tls) {
-        (Peer::Local(_), None) => Incapable::NotNigh,
-        (Peer::Local(_), Some(_)) => Incapable::Tls,
-        _ => Incapable::NotLocal,
-    };
+    let no_descriptors = why_none(&peer, tls.is_some());
     let transport = match tls {
         None => Transport::Plain(socket),
         Some(tls) => {
@@ -177,7 +173,9 @@ async fn serve(
         wire: wire.name(),
         no_descriptors,
     });
-    let calls = Calls::new(routes, peer, extensions, standing).linked(link);
+    let calls = Calls::new(routes, peer, extensions, standing)
+        .linked(link)
+        .under(drain.clone());
     let served = wire
         .serve(
             io,
@@ -191,6 +189,15 @@ async fn serve(
     // The quota is charged until the last byte is out.
     drop(hold);
     served
+}
+
+/// Why calls of this peer carry no descriptors, where they carry none.
+fn why_none(peer: &Peer, tls: bool) -> Incapable {
+    match (peer, tls) {
+        (Peer::Local(_), false) => Incapable::NotNigh,
+        (Peer::Local(_), true) => Incapable::Tls,
+        _ => Incapable::NotLocal,
+    }
 }
 
 /// Makes the connection ready for descriptors, where it can carry any.
@@ -221,7 +228,8 @@ fn with_fds(
     (Socket::WithFds(Box::new(socket)), Some(link))
 }
 
-/// Finds the wire; a caller that has not spoken when the server drains is let go.
+/// Finds the wire; a caller that has not spoken when the server stops is let go. One that has not when the server was
+/// replaced may have its first call on the way already.
 async fn begin(
     io: &mut Io,
     wires: &[Arc<dyn Wire>],
@@ -234,7 +242,7 @@ async fn begin(
         Some(mut drain) => tokio::select! {
             biased;
             found = recognised => found,
-            _ = drain.begun() => Ok(None),
+            () = drain.stopped() => Ok(None),
         },
     };
     if matches!(found, Err(WireError::Unrecognised)) {

@@ -1,6 +1,6 @@
 //! The HTTP/1.1 wire, for curl and for services that answer plain HTTP beside gRPC (RFC 9112).
 
-use http::Request;
+use http::{HeaderValue, Request, header};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tonic::body::Body;
@@ -47,13 +47,28 @@ impl Wire for Http1 {
             let calls = session.calls.clone();
             let service = hyper::service::service_fn(move |request: Request<_>| {
                 let answer = calls.call(request.map(Body::new));
-                async move { Ok::<_, std::convert::Infallible>(answer.await) }
+                let calls = calls.clone();
+                async move {
+                    let mut answer = answer.await;
+                    if calls.is_draining() {
+                        let close = HeaderValue::from_static("close");
+                        answer.headers_mut().insert(header::CONNECTION, close);
+                    }
+                    Ok::<_, std::convert::Infallible>(answer)
+                }
             });
             let connection = builder.serve_connection(TokioIo::new(io), service);
             let mut connection = std::pin::pin!(connection);
             tokio::select! {
                 ended = connection.as_mut() => return Ok(ended?),
                 () = session.ending() => {}
+            }
+            // Closed while it is idle, a call that is on its way would be lost: its answer says "close" instead.
+            if session.is_replaced() {
+                tokio::select! {
+                    ended = connection.as_mut() => return Ok(ended?),
+                    () = session.stopped() => {}
+                }
             }
             connection.as_mut().graceful_shutdown();
             Ok(connection.await?)

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use nigh_socket::Drain;
+use nigh_socket::lane::LaneFault;
+use nigh_socket::{Drain, DrainReason};
 use tokio::io::AsyncReadExt as _;
 
 use crate::frame::Violation;
@@ -46,6 +47,20 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// Whether a successor serves: nobody is to notice, so no call is lost that may be on its way.
+    pub(crate) fn is_replaced(&self) -> bool {
+        let reason = self.drain.as_ref().and_then(Drain::reason);
+        reason == Some(DrainReason::Replaced)
+    }
+
+    /// Completes when the server stops; never for a connection without a server.
+    pub(crate) async fn stopped(&self) {
+        match self.drain.clone() {
+            Some(mut drain) => drain.stopped().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Completes when the connection should take no further calls: the server drains, or a refused
     /// caller has been told.
     pub(crate) async fn ending(&self) {
@@ -72,12 +87,25 @@ pub(crate) enum WireError {
     Http(#[from] hyper::Error),
     #[error("nigh: {0}")]
     Nigh(#[from] Violation),
+    #[error("{0}")]
+    SharedMemory(LaneFault),
     #[error("no sign of life")]
     Dead,
     #[error("no wire known here begins like that")]
     Unrecognised,
     #[error("said nothing recognisable for {} ms", .0.as_millis())]
     Silent(Duration),
+}
+
+impl WireError {
+    /// A peer that corrupts shared memory has done more than to vanish.
+    fn named(self) -> Self {
+        let fault = match &self {
+            Self::Io(error) => error.get_ref().and_then(|error| error.downcast_ref()),
+            _ => None,
+        };
+        fault.copied().map_or(self, Self::SharedMemory)
+    }
 }
 
 pub(crate) type Served = Pin<Box<dyn Future<Output = Result<(), WireError>> + Send>>;

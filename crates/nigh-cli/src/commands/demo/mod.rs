@@ -2,9 +2,11 @@
 //!
 //! A [`Stage`](stage::Stage) is set up once; each row of the table is one small function on it. To add a row, add one to [`ROWS`].
 
+mod files;
 mod rows;
 mod sockets;
 mod stage;
+mod wires;
 
 use std::io;
 use std::path::PathBuf;
@@ -76,7 +78,7 @@ struct Done {
 }
 
 /// The table, from top to bottom.
-const ROWS: [(&str, Act); 16] = [
+const ROWS: [(&str, Act); 21] = [
     ("a stock gRPC client asks who it is", |stage| {
         Box::pin(rows::stock_who(stage))
     }),
@@ -86,17 +88,32 @@ const ROWS: [(&str, Act); 16] = [
     ("the client asks who the server is", |stage| {
         Box::pin(rows::server_who(stage))
     }),
-    ("unary calls, stock client", |stage| {
-        Box::pin(rows::stock_unary(stage))
+    ("one call after the other, stock client", |stage| {
+        Box::pin(wires::one_by_one(stage.stock.clone()))
     }),
-    ("unary calls, nigh's client", |stage| {
-        Box::pin(rows::nigh_unary(stage))
+    ("the same, nigh's client over HTTP/2", |stage| {
+        Box::pin(wires::one_by_one(stage.http2.clone()))
+    }),
+    ("the same, on the nigh wire", |stage| {
+        Box::pin(wires::one_by_one(stage.nigh.clone()))
+    }),
+    ("64 calls at once, stock client", |stage| {
+        Box::pin(wires::at_once(stage.stock.clone()))
+    }),
+    ("the same, on the nigh wire", |stage| {
+        Box::pin(wires::at_once(stage.nigh.clone()))
+    }),
+    ("all three on one socket at once", |stage| {
+        Box::pin(wires::mixed(stage))
     }),
     ("16 MiB up and down in streams", |stage| {
         Box::pin(rows::streams(stage))
     }),
     ("a conversation, answered line by line", |stage| {
         Box::pin(rows::conversation(stage))
+    }),
+    ("an open file, there and back", |stage| {
+        Box::pin(files::both_ways(stage))
     }),
     ("dRPC on the same server: the greeting", |stage| {
         Box::pin(rows::greeting(stage))

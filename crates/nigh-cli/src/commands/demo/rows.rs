@@ -24,7 +24,7 @@ use crate::error::Failure;
 use crate::greeting::{Hello, HelloResponse, OWN_MODULE, WHO_AM_I};
 
 /// Calls of which the median is shown.
-const UNARY_CALLS: u32 = 300;
+pub(super) const UNARY_CALLS: u32 = 300;
 /// Bytes of one message in a stream, and messages of one stream: 16 MiB.
 const STREAM: (u32, u32) = (64 << 10, 256);
 /// Time that a call gets which needs longer.
@@ -73,31 +73,6 @@ pub(super) async fn server_who(stage: &Stage) -> Result<Done, Failure> {
         caller: String::new(),
         result: server.with_names().to_string(),
         time,
-    })
-}
-
-/// Small calls, one after the other, through tonic's channel.
-pub(super) async fn stock_unary(stage: &Stage) -> Result<Done, Failure> {
-    unary(stage.stock.clone()).await
-}
-
-/// Small calls, one after the other, through nigh's channel.
-pub(super) async fn nigh_unary(stage: &Stage) -> Result<Done, Failure> {
-    unary(stage.nigh.clone()).await
-}
-
-async fn unary<T: Caller>(mut client: DiagClient<T>) -> Result<Done, Failure> {
-    let mut times = Vec::new();
-    for _ in 0..UNARY_CALLS {
-        let start = Instant::now();
-        client.echo(EchoRequest::default()).await?;
-        times.push(start.elapsed());
-    }
-    times.sort_unstable();
-    Ok(Done {
-        caller: summary(client).await?,
-        result: format!("{UNARY_CALLS} answered, the median took this long"),
-        time: times[times.len() / 2],
     })
 }
 
@@ -273,7 +248,7 @@ async fn counters<T: Caller>(client: &mut DiagClient<T>) -> Result<CountersReply
     Ok(client.counters(CountersRequest {}).await?.into_inner())
 }
 
-async fn summary<T: Caller>(mut client: DiagClient<T>) -> Result<String, Failure> {
+pub(super) async fn summary<T: Caller>(mut client: DiagClient<T>) -> Result<String, Failure> {
     Ok(client
         .who_am_i(WhoAmIRequest {})
         .await?

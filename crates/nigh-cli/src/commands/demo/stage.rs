@@ -41,14 +41,16 @@ pub(super) struct Stage {
     group: String,
     /// tonic's own client on tonic's own channel.
     pub(super) stock: DiagClient<tonic::transport::Channel>,
-    /// The same generated client on nigh's channel.
+    /// The same generated client on nigh's channel, on the nigh wire.
     pub(super) nigh: DiagClient<nigh::Channel>,
+    /// The same on nigh's channel over HTTP/2.
+    pub(super) http2: DiagClient<nigh::Channel>,
     /// nigh's channel itself.
     pub(super) channel: nigh::Channel,
 }
 
 impl Stage {
-    /// Starts the server and connects both clients.
+    /// Starts the server and connects all clients.
     pub(super) async fn set() -> Result<Self, Failure> {
         let folder = Folder::make()?;
         let socket = folder.0.join("s");
@@ -62,6 +64,8 @@ impl Stage {
         let endpoint = Endpoint::from_shared(uri).map_err(DemoError::Stock)?;
         let stock = endpoint.connect().await.map_err(DemoError::Stock)?;
         let channel = nigh::Channel::connect(address.clone()).await?;
+        let over_http2 = nigh::Channel::options().wire(nigh::Wire::Http2);
+        let http2 = over_http2.connect(address.clone()).await?;
         Ok(Self {
             server,
             folder,
@@ -70,6 +74,7 @@ impl Stage {
             group,
             stock: DiagClient::new(stock),
             nigh: DiagClient::new(channel.clone()),
+            http2: DiagClient::new(http2),
             channel,
         })
     }

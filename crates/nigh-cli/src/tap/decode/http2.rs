@@ -1,15 +1,12 @@
 //! HTTP/2 frames, and the gRPC calls in them: methods, metadata, message sizes, statuses, times. Pure.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use prost_reflect::{DescriptorPool, MethodDescriptor};
-use tonic::Code;
+use prost_reflect::DescriptorPool;
 
-use super::grpc::{Message, Messages};
+use super::calls::Calls;
 use super::hpack::Table;
-use super::note::{Note, Side, hex, micros, text};
-use crate::call::status::code_name;
+use super::note::{Note, Side, hex, text};
 
 /// What every client says first.
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -19,10 +16,6 @@ const WIRE: &str = "HTTP/2";
 const HEAD_BYTES: usize = 9;
 /// Bytes of the longest frame, and of the longest header block, that are kept to be read.
 const KEPT_BYTES_MAX: usize = 256 << 10;
-/// Calls of one connection that are followed at once; of more the oldest are forgotten.
-const STREAMS_MAX: usize = 256;
-/// Characters of a method's path that are kept to name its messages by.
-const PATH_CHARS_MAX: usize = 512;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -65,8 +58,7 @@ const ERRORS: [&str; 14] = [
 #[derive(Debug)]
 pub(super) struct Http2 {
     halves: [Half; 2],
-    streams: BTreeMap<u32, Stream>,
-    schema: Option<DescriptorPool>,
+    calls: Calls,
 }
 
 #[derive(Debug)]
@@ -107,15 +99,6 @@ struct Block {
     too_long: bool,
 }
 
-#[derive(Debug)]
-struct Stream {
-    path: String,
-    begun: Duration,
-    method: Option<MethodDescriptor>,
-    messages: [Option<Messages>; 2],
-    ended: [bool; 2],
-}
-
 impl Http2 {
     pub(super) fn new(schema: Option<DescriptorPool>) -> Self {
         let half = |preface_left| Half {
@@ -128,8 +111,7 @@ impl Http2 {
         };
         Self {
             halves: [half(PREFACE.len()), half(0)],
-            streams: BTreeMap::new(),
-            schema,
+            calls: Calls::new(schema),
         }
     }
 
@@ -170,7 +152,7 @@ impl Http2 {
         frame.left -= taken;
         match frame.way {
             Way::Keep => half.payload.extend_from_slice(&bytes[..taken]),
-            Way::Read => self.data(side, frame.stream, &bytes[..taken], notes),
+            Way::Read => self.calls.data(side, frame.stream, &bytes[..taken], notes),
             Way::Skip => {}
         }
         self.proceed(side, frame, at, notes);
@@ -189,7 +171,7 @@ impl Http2 {
             (Way::Skip, HEADERS | CONTINUATION) => half.table.lose(),
             (Way::Keep, DATA) => {
                 let data = unpadded(&frame, &payload).unwrap_or_default();
-                self.data(side, frame.stream, data, notes);
+                self.calls.data(side, frame.stream, data, notes);
             }
             (Way::Keep, HEADERS | CONTINUATION) => {
                 half.headers_frame(&frame, &payload);
@@ -199,39 +181,11 @@ impl Http2 {
             _ => {}
         }
         if frame.kind == DATA && frame.flags & END_STREAM != 0 {
-            self.ended(side, frame.stream);
+            self.calls.ended(side, frame.stream);
         }
         // RST_STREAM
         if frame.kind == 3 {
-            self.streams.remove(&frame.stream);
-        }
-    }
-
-    fn data(&mut self, side: Side, stream: u32, data: &[u8], notes: &mut Vec<Note>) {
-        let Some(found) = self.streams.get_mut(&stream) else {
-            return;
-        };
-        let Some(messages) = &mut found.messages[side.index()] else {
-            return;
-        };
-        let mut complete = Vec::new();
-        messages.feed(data, &mut complete);
-        for message in complete {
-            let Message {
-                bytes,
-                compressed,
-                json,
-            } = message;
-            let what = match side {
-                Side::Client => "request message",
-                Side::Server => "response message",
-            };
-            let note = Note::new("gRPC", what)
-                .with("stream", stream)
-                .with("method", found.path.clone())
-                .with("bytes", bytes);
-            let note = note.with_some("compressed", compressed.then_some(true));
-            notes.push(note.with_some("json", json));
+            self.calls.forget(frame.stream);
         }
     }
 
@@ -252,7 +206,6 @@ impl Http2 {
         }
         let Ok(headers) = half.table.decode(block.bytes.get(1..).unwrap_or_default()) else {
             notes.push(note.with("undecodable", true));
-            self.follow(side, &block, &[], at);
             return;
         };
         let headers: Vec<(String, String)> = headers
@@ -264,77 +217,10 @@ impl Http2 {
             .map(|(name, value)| format!("{name}: {value}"))
             .collect();
         notes.push(note.with("headers", lines));
-        notes.extend(self.call(side, &block, &headers, at));
-        self.follow(side, &block, &headers, at);
+        self.calls
+            .headers((side, block.stream), &headers, at, notes);
         if ends {
-            self.ended(side, block.stream);
-        }
-    }
-
-    /// What a header block says about a gRPC call.
-    fn call(
-        &self,
-        side: Side,
-        block: &Block,
-        headers: &[(String, String)],
-        at: Duration,
-    ) -> Option<Note> {
-        let stream = block.stream;
-        if side == Side::Client {
-            is_grpc(headers).then_some(())?;
-            let note = Note::new("gRPC", "call").with("stream", stream);
-            let note = note.with("method", find(headers, ":path")?);
-            return Some(note.with_some("timeout", find(headers, "grpc-timeout")));
-        }
-        let status = find(headers, "grpc-status")?;
-        let name = status.parse::<i32>().map(Code::from).map_or("?", code_name);
-        let note = Note::new("gRPC", "status").with("stream", stream);
-        let call = self.streams.get(&stream);
-        let note = note.with_some("method", call.map(|call| call.path.clone()));
-        let note = note.with("code", status).with("status", name);
-        let note = note.with_some("message", find(headers, "grpc-message"));
-        let took = call.map(|call| micros(at.saturating_sub(call.begun)));
-        Some(note.with_some("took_us", took))
-    }
-
-    /// Keeps what later frames of the stream are read with.
-    fn follow(&mut self, side: Side, block: &Block, headers: &[(String, String)], at: Duration) {
-        if side == Side::Client {
-            // Trailers of a request begin no call.
-            if !is_grpc(headers) || self.streams.contains_key(&block.stream) {
-                return;
-            }
-            if self.streams.len() == STREAMS_MAX {
-                self.streams.pop_first();
-            }
-            let path = find(headers, ":path").unwrap_or_default();
-            let path: String = path.chars().take(PATH_CHARS_MAX).collect();
-            let method = self.schema.as_ref().and_then(|pool| method(pool, &path));
-            let input = method.as_ref().map(MethodDescriptor::input);
-            self.streams.insert(
-                block.stream,
-                Stream {
-                    path,
-                    begun: at,
-                    method,
-                    messages: [Some(Messages::new(input)), None],
-                    ended: [false, false],
-                },
-            );
-        } else if let Some(stream) = self.streams.get_mut(&block.stream)
-            && is_grpc(headers)
-        {
-            let output = stream.method.as_ref().map(MethodDescriptor::output);
-            stream.messages[1] = Some(Messages::new(output));
-        }
-    }
-
-    fn ended(&mut self, side: Side, stream: u32) {
-        if let Some(found) = self.streams.get_mut(&stream) {
-            found.ended[side.index()] = true;
-            if found.ended == [true, true] {
-                self.streams.remove(&stream);
-            }
+            self.calls.ended(side, block.stream);
         }
     }
 }
@@ -468,19 +354,4 @@ fn unprioritised<'a>(frame: &Frame, payload: &'a [u8]) -> Option<&'a [u8]> {
         0 => Some(rest),
         _ => rest.get(5..),
     }
-}
-
-fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    let found = headers.iter().find(|(found, _)| found == name);
-    found.map(|(_, value)| value.as_str())
-}
-
-fn is_grpc(headers: &[(String, String)]) -> bool {
-    find(headers, "content-type").is_some_and(|kind| kind.starts_with("application/grpc"))
-}
-
-fn method(pool: &DescriptorPool, path: &str) -> Option<MethodDescriptor> {
-    let (service, name) = path.strip_prefix('/')?.split_once('/')?;
-    let service = pool.get_service_by_name(service)?;
-    service.methods().find(|method| method.name() == name)
 }

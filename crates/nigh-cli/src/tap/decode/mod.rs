@@ -2,11 +2,13 @@
 //!
 //! Trap: a decoder sees bytes of strangers and outlives none of them: everything it keeps is bounded by a constant.
 
+mod calls;
 mod drpc;
 mod grpc;
 mod hpack;
 mod http1;
 mod http2;
+mod nigh;
 mod note;
 mod packets;
 mod stream;

@@ -6,6 +6,7 @@ use prost_reflect::DescriptorPool;
 
 use super::http1::Http1;
 use super::http2::{Http2, PREFACE};
+use super::nigh::{MAGIC, Nigh};
 use super::note::{Note, Side};
 
 /// Bytes of one side that are kept until the wire is known.
@@ -27,12 +28,14 @@ enum Wire {
     Unknown,
     Http1(Http1),
     Http2(Box<Http2>),
+    Nigh(Box<Nigh>),
     Raw,
 }
 
 enum Guess {
     Http1,
     Http2,
+    Nigh,
     Raw,
     More,
 }
@@ -62,6 +65,10 @@ impl Bytes {
             Guess::More | Guess::Raw => self.wire = Wire::Raw,
             Guess::Http1 => self.wire = Wire::Http1(Http1::new(self.shown_max)),
             Guess::Http2 => self.wire = Wire::Http2(Box::new(Http2::new(self.schema.take()))),
+            Guess::Nigh => {
+                let nigh = Nigh::new(self.schema.take(), self.shown_max);
+                self.wire = Wire::Nigh(Box::new(nigh));
+            }
         }
         self.flush(at)
     }
@@ -73,8 +80,10 @@ impl Bytes {
             return self.flush(at);
         }
         let mut notes = Vec::new();
-        if let Wire::Http1(http1) = &mut self.wire {
-            http1.end(side, &mut notes);
+        match &mut self.wire {
+            Wire::Http1(http1) => http1.end(side, &mut notes),
+            Wire::Nigh(nigh) => nigh.end(side, &mut notes),
+            Wire::Unknown | Wire::Http2(_) | Wire::Raw => {}
         }
         notes.into_iter().map(|note| (side, note)).collect()
     }
@@ -95,6 +104,7 @@ impl Bytes {
         match &mut self.wire {
             Wire::Http1(http1) => http1.feed(side, bytes, at, &mut notes),
             Wire::Http2(http2) => http2.feed(side, bytes, at, &mut notes),
+            Wire::Nigh(nigh) => nigh.feed(side, bytes, at, &mut notes),
             Wire::Unknown | Wire::Raw => notes.push(Note::bytes("piece", bytes, self.shown_max)),
         }
         notes.into_iter().map(|note| (side, note)).collect()
@@ -102,11 +112,14 @@ impl Bytes {
 }
 
 fn guess(client: &[u8]) -> Guess {
-    let same = client.iter().zip(PREFACE).take_while(|(a, b)| a == b);
-    match same.count() {
-        24.. => return Guess::Http2,
-        same if same == client.len() => return Guess::More,
-        _ => {}
+    if client.starts_with(PREFACE) {
+        return Guess::Http2;
+    }
+    if client.starts_with(MAGIC) {
+        return Guess::Nigh;
+    }
+    if PREFACE.starts_with(client) || MAGIC.starts_with(client) {
+        return Guess::More;
     }
     let letters = client.iter().take_while(|byte| byte.is_ascii_uppercase());
     let letters = letters.count();

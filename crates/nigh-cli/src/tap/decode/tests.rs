@@ -8,6 +8,8 @@ use super::hpack::{Malformed, Table};
 use super::http2::PREFACE;
 use super::{Bytes, Note, Packets, Side};
 
+mod nigh;
+
 const MS: Duration = Duration::from_millis(1);
 
 fn lines(notes: &[(Side, Note)]) -> Vec<String> {

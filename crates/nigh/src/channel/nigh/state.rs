@@ -96,9 +96,12 @@ impl Client {
         })
     }
 
-    /// Whether a call that is alone may read and write itself: the line is here and nobody else needs it.
+    /// Whether a call that is alone may read and write itself: the line is here and nobody else needs it. With a write under
+    /// way the driver counts on the socket to wake it, which wakes only who tried last.
     fn may_go_solo(&self) -> bool {
-        self.line.is_some() && !self.is_watched && !self.is_leaving && !self.is_unwanted
+        let line = self.line.as_ref();
+        let is_idle = line.is_some_and(|line| line.writing.is_empty());
+        is_idle && !self.is_watched && !self.is_leaving && !self.is_unwanted
     }
 }
 
@@ -118,5 +121,10 @@ pub(super) fn begin(state: &mut State<Client>, stream: u32, is_whole: bool) -> b
         Reading::Driver
     };
     own.solo_calls += u64::from(is_alone);
+    if is_alone {
+        // A driver that waited for room in the middle of a write said that it need not be woken: the call writes on in its
+        // place, and is what the connection wakes from now on.
+        state.driver_asleep();
+    }
     is_alone
 }

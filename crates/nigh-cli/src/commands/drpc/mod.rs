@@ -1,5 +1,7 @@
 //! `nigh drpc`: calls a dRPC method by number or name, with bytes or JSON.
 
+mod types;
+
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -12,7 +14,7 @@ use nigh_drpc::wire::Framing;
 use nigh_drpc::{CallError, Client, ClientOptions, Reply, Speaks};
 use nigh_socket::ConnectOptions;
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use prost_reflect::DynamicMessage;
 use serde_json::{Value, json};
 
 use crate::call::reply::{Form, to_json};
@@ -22,6 +24,7 @@ use crate::error::Failure;
 use crate::output::{self, Manner, Style, When};
 use crate::tap::decode::{hex, unhex};
 use crate::tap::proxy::describe;
+use types::Types;
 
 /// Bytes of the largest body that is read from a file: what a message may have at most.
 const BODY_BYTES_MAX: u64 = 64 << 20;
@@ -56,12 +59,12 @@ pub enum DrpcUsage {
     /// More than a message may have.
     #[error("the body is longer than {BODY_BYTES_MAX} bytes")]
     TooLong,
-    /// JSON and nothing that describes it.
-    #[error("--type needs --proto or --descriptor-set")]
-    NoSchema,
-    /// Descriptions without the type.
-    #[error("the message type `{0}` is not described")]
+    /// No description has the type.
+    #[error("the message type `{0}` is not known")]
     NoType(String),
+    /// JSON without its type.
+    #[error("--proto names no type for the body")]
+    NoRequestType,
     /// JSON in a number other than one.
     #[error("the body is not one JSON value")]
     NotOne,
@@ -81,7 +84,11 @@ impl DrpcUsage {
             Self::NoMethod { .. } => {
                 "any number will do; `nigh drpc ADDR MODULE` lists the known names".into()
             }
-            Self::Hex => "JSON needs --type and --proto; bytes of a file are written @FILE".into(),
+            Self::Hex => "JSON needs --proto TYPE; bytes of a file are written @FILE".into(),
+            Self::NoType(_) => format!(
+                "describe it with --proto-file FILE or --descriptor-set FILE; known types: {}",
+                types::names().join(", ")
+            ),
             _ => return None,
         })
     }
@@ -98,7 +105,7 @@ pub(crate) async fn run(args: DrpcArgs, when: When) -> Result<(), Failure> {
         return Ok(list(&known, &args, when)?);
     };
     let method = method_id(module, entry, method)?;
-    let types = Types::of(&args)?;
+    let types = Types::of(&args, module, method)?;
     let body = body(&args, types.as_ref()).await?;
     let descriptors = args.fd.iter().map(|path| open(path));
     let descriptors = descriptors.collect::<Result<Vec<OwnedFd>, _>>()?;
@@ -148,40 +155,13 @@ fn method_id(module: i32, entry: Option<&ModuleEntry>, text: &str) -> Result<i32
     })
 }
 
-/// The types of body and answer.
-struct Types {
-    request: MessageDescriptor,
-    response: Option<MessageDescriptor>,
-}
-
-impl Types {
-    fn of(args: &DrpcArgs) -> Result<Option<Self>, Failure> {
-        let Some(types) = &args.types else {
-            return Ok(None);
-        };
-        let pool = args.origin.origin().pool()?.ok_or(DrpcUsage::NoSchema)?;
-        let (request, response) = match types.split_once(':') {
-            Some((request, response)) => (request, Some(response)),
-            None => (types.as_str(), None),
-        };
-        Ok(Some(Self {
-            request: find(&pool, request)?,
-            response: response.map(|name| find(&pool, name)).transpose()?,
-        }))
-    }
-}
-
-fn find(pool: &DescriptorPool, name: &str) -> Result<MessageDescriptor, DrpcUsage> {
-    pool.get_message_by_name(name)
-        .ok_or_else(|| DrpcUsage::NoType(name.to_owned()))
-}
-
 async fn body(args: &DrpcArgs, types: Option<&Types>) -> Result<Bytes, Failure> {
     let input = Input::from(args.input.clone());
     if let Some(types) = types
         && input != Input::Nothing
     {
-        let mut requests = Requests::start(&input, types.request.clone())?;
+        let request = types.request.clone().ok_or(DrpcUsage::NoRequestType)?;
+        let mut requests = Requests::start(&input, request)?;
         let message = requests.next().await.ok_or(DrpcUsage::NotOne)??;
         if requests.next().await.is_some() {
             return Err(DrpcUsage::NotOne.into());

@@ -1,0 +1,52 @@
+//! Files in the middle of streams: what the client says, and what the server gives back for it.
+
+use nigh::{Channel, Descriptors};
+use nigh_testkit::service::proto::Payload;
+use nigh_testkit::service::proto::files_client::FilesClient;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use crate::Fault;
+use crate::client::same;
+use crate::content::{Made, contents, message};
+
+/// Files in the middle of a stream, a new one with each message, and each one's answer before the next.
+pub(crate) async fn chat(
+    client: &mut FilesClient<Channel>,
+    files: &Made,
+    count: u32,
+) -> Result<(), Fault> {
+    let fds = Descriptors::new();
+    let (say, said) = tokio::sync::mpsc::channel(1);
+    let mut request = tonic::Request::new(ReceiverStream::new(said));
+    request.extensions_mut().insert(fds.clone());
+    let mut answers = client.chat(request).await?.into_inner();
+    for number in 0..count {
+        let name = format!("rust chat {count} {number}");
+        let url = match number % 2 {
+            0 => fds.attach_inode(files.open(&name)?)?,
+            _ => fds.attach_path(files.path(&name)?)?,
+        };
+        say.send(message(&[url])).await?;
+        let answer = answers.message().await?.unwrap_or_default();
+        same(&contents(&fds, &answer).await?, &[format!("echo {name}")])?;
+    }
+    Ok(())
+}
+
+impl Made {
+    /// A file back, through `given`, for each that a message names.
+    pub(crate) async fn echoed(
+        &self,
+        fds: &Descriptors,
+        given: &Descriptors,
+        named: &Payload,
+    ) -> Result<Payload, Status> {
+        let mut urls = Vec::new();
+        for name in contents(fds, named).await? {
+            let file = self.open(&format!("echo {name}"))?;
+            urls.push(given.attach_inode(file)?);
+        }
+        Ok(message(&urls))
+    }
+}

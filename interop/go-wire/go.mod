@@ -1,0 +1,3 @@
+module nigh.test/wire
+
+go 1.26.0
