@@ -137,15 +137,27 @@ func chat(conn *grpc.ClientConn, dir string, count int) error {
 			return err
 		}
 		transceiver.SendFile(file)
-		// The library queues the file in a goroutine of its own, which the message may overtake: the empty one that
-		// follows carries it then.
-		for _, text := range []string{url, ""} {
-			if err := messages.SendMsg(wrapperspb.Bytes([]byte(text))); err != nil {
+		// The library queues the file in a goroutine of its own, which the message may overtake: what is written after it
+		// carries it, so empty ones follow until the answer is there.
+		if err := messages.SendMsg(wrapperspb.Bytes([]byte(url))); err != nil {
+			return err
+		}
+		answered := make(chan error, 1)
+		go func() { answered <- messages.RecvMsg(answer) }()
+		empty := 0
+		for waiting := true; waiting; {
+			empty++
+			if err := messages.SendMsg(wrapperspb.Bytes(nil)); err != nil {
 				return err
 			}
-		}
-		if err := messages.RecvMsg(answer); err != nil {
-			return err
+			select {
+			case err := <-answered:
+				if err != nil {
+					return err
+				}
+				waiting = false
+			case <-time.After(20 * time.Millisecond):
+			}
 		}
 		contents, err := receive(ctx, transceiver, answer.Value)
 		if err != nil {
@@ -154,8 +166,10 @@ func chat(conn *grpc.ClientConn, dir string, count int) error {
 		if len(contents) != 1 || contents[0] != "echo "+name {
 			return fmt.Errorf("message %d brought %q", number, contents)
 		}
-		if err := messages.RecvMsg(answer); err != nil {
-			return err
+		for range empty {
+			if err := messages.RecvMsg(answer); err != nil {
+				return err
+			}
 		}
 	}
 	return messages.CloseSend()

@@ -346,7 +346,7 @@ async fn services_and_methods_are_listed() {
     let Found::Service(service) = found.unwrap() else {
         panic!("not a service");
     };
-    assert_eq!(service.methods().len(), 8);
+    assert_eq!(service.methods().len(), 11);
     let echo = service
         .methods()
         .find(|method| method.name() == "Echo")

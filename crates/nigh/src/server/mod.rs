@@ -331,7 +331,8 @@ impl Server {
         self.check()?;
         let mut health = self.health.take();
         if let Some(health) = &mut health {
-            health.open(self.services.keys().copied()).await;
+            let named = self.health_names.iter().copied();
+            health.open(self.services.keys().copied().chain(named)).await;
         }
         let succession = self.succession.take();
         let mut front = self.into_front();
