@@ -332,7 +332,9 @@ impl Server {
         let mut health = self.health.take();
         if let Some(health) = &mut health {
             let named = self.health_names.iter().copied();
-            health.open(self.services.keys().copied().chain(named)).await;
+            health
+                .open(self.services.keys().copied().chain(named))
+                .await;
         }
         let succession = self.succession.take();
         let mut front = self.into_front();
