@@ -1,5 +1,8 @@
 //! Files in the middle of streams: what the client says, and what the server gives back for it.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use nigh::{Channel, Descriptors};
 use nigh_testkit::service::proto::Payload;
 use nigh_testkit::service::proto::files_client::FilesClient;
@@ -18,18 +21,42 @@ pub(crate) async fn chat(
 ) -> Result<(), Fault> {
     let fds = Descriptors::new();
     let (say, said) = tokio::sync::mpsc::channel(1);
-    let mut request = tonic::Request::new(ReceiverStream::new(said));
-    request.extensions_mut().insert(fds.clone());
-    let mut answers = client.chat(request).await?.into_inner();
-    for number in 0..count {
+    let named = |number: u32| -> Result<_, Fault> {
         let name = format!("rust chat {count} {number}");
         let url = match number % 2 {
             0 => fds.attach_inode(files.open(&name)?)?,
             _ => fds.attach_path(files.path(&name)?)?,
         };
-        say.send(message(&[url])).await?;
+        Ok((name, message(&[url])))
+    };
+    // A server in Go begins its answer with the first message that it sends, so the first one goes ahead.
+    let (mut name, first) = named(0)?;
+    say.send(first).await?;
+    let mut request = tonic::Request::new(ReceiverStream::new(said));
+    request.extensions_mut().insert(fds.clone());
+    let mut answers = client.chat(request).await?.into_inner();
+    for number in 1..=count {
         let answer = answers.message().await?.unwrap_or_default();
-        same(&contents(&fds, &answer).await?, &[format!("echo {name}")])?;
+        // grpcfd queues a file in a goroutine of its own, which its message may overtake: what the server writes after
+        // it carries it, so it is asked for more until the file is there.
+        let mut asked = 0;
+        let mut waiting = pin!(contents(&fds, &answer));
+        let came = loop {
+            match tokio::time::timeout(Duration::from_millis(20), &mut waiting).await {
+                Ok(came) => break came?,
+                Err(_) => say.send(Payload::default()).await?,
+            }
+            asked += 1;
+        };
+        same(&came, &[format!("echo {name}")])?;
+        for _ in 0..asked {
+            answers.message().await?;
+        }
+        if number < count {
+            let next;
+            (name, next) = named(number)?;
+            say.send(next).await?;
+        }
     }
     Ok(())
 }
