@@ -9,6 +9,8 @@ mod chat;
 mod client;
 #[path = "grpcfd/content.rs"]
 mod content;
+#[path = "grpcfd/echo.rs"]
+mod echo;
 #[path = "grpcfd/server.rs"]
 mod server;
 

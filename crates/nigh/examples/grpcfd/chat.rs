@@ -1,4 +1,4 @@
-//! Files in the middle of streams: what the client says, and what the server gives back for it.
+//! Files in the middle of streams: what the client says, and asks for.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -7,7 +7,6 @@ use nigh::{Channel, Descriptors};
 use nigh_testkit::service::proto::Payload;
 use nigh_testkit::service::proto::files_client::FilesClient;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
 
 use crate::Fault;
 use crate::client::same;
@@ -37,8 +36,7 @@ pub(crate) async fn chat(
     let mut answers = client.chat(request).await?.into_inner();
     for number in 1..=count {
         let answer = answers.message().await?.unwrap_or_default();
-        // grpcfd queues a file in a goroutine of its own, which its message may overtake: what the server writes after
-        // it carries it, so it is asked for more until the file is there.
+        // grpcfd's message may overtake its file, which then comes with whatever the server writes next: it is asked.
         let mut asked = 0;
         let mut waiting = pin!(contents(&fds, &answer));
         let came = loop {
@@ -53,27 +51,10 @@ pub(crate) async fn chat(
             answers.message().await?;
         }
         if number < count {
-            let next;
-            (name, next) = named(number)?;
-            say.send(next).await?;
+            let next = named(number)?;
+            name = next.0;
+            say.send(next.1).await?;
         }
     }
     Ok(())
-}
-
-impl Made {
-    /// A file back, through `given`, for each that a message names.
-    pub(crate) async fn echoed(
-        &self,
-        fds: &Descriptors,
-        given: &Descriptors,
-        named: &Payload,
-    ) -> Result<Payload, Status> {
-        let mut urls = Vec::new();
-        for name in contents(fds, named).await? {
-            let file = self.open(&format!("echo {name}"))?;
-            urls.push(given.attach_inode(file)?);
-        }
-        Ok(message(&urls))
-    }
 }
