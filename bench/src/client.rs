@@ -23,11 +23,14 @@ pub(crate) async fn count(
     calls: usize,
 ) -> Result<usize, Failure> {
     let wire = match variant {
-        Variant::Nigh | Variant::NighCodec => nigh::Wire::Nigh,
+        Variant::Nigh | Variant::NighCodec | Variant::Shared | Variant::SharedSpin => {
+            nigh::Wire::Nigh
+        }
         _ => nigh::Wire::Http2,
     };
     let address = format!("unix:{}", socket.display());
     let options = nigh::Channel::options().wire(wire).wait(true);
+    let options = options.shared_memory(variant.shared_memory());
     let (connections, callers) = scenario.callers();
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..connections {
@@ -90,7 +93,7 @@ pub(crate) fn run(
             Variant::NighHttp2 => {
                 nigh_calls(variant, nigh::Wire::Http2, scenario, socket, time).await
             }
-            Variant::Nigh | Variant::NighCodec => {
+            Variant::Nigh | Variant::NighCodec | Variant::Shared | Variant::SharedSpin => {
                 nigh_calls(variant, nigh::Wire::Nigh, scenario, socket, time).await
             }
         }
@@ -107,6 +110,7 @@ async fn nigh_calls(
     let address = format!("unix:{}", socket.display());
     let connect = || async {
         let options = nigh::Channel::options().wire(wire);
+        let options = options.shared_memory(variant.shared_memory());
         Ok::<_, Failure>(options.connect(address.as_str()).await?)
     };
     calls(variant, connect, scenario, time).await
@@ -195,7 +199,7 @@ async fn caller(
         }
         let request = payload.clone();
         match scenario {
-            Scenario::Large => client.hold(request).await?,
+            Scenario::Middle | Scenario::Large | Scenario::Huge => client.hold(request).await?,
             _ => client.echo(request).await?,
         };
         if started >= begins {

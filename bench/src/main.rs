@@ -31,15 +31,21 @@ enum Variant {
     Nigh,
     /// With stubs that use nigh's codec.
     NighCodec,
+    /// Through shared memory, asleep between calls.
+    Shared,
+    /// Through shared memory, looking for the next before sleeping.
+    SharedSpin,
 }
 
-const VARIANTS: [Variant; 6] = [
+const VARIANTS: [Variant; 8] = [
     Variant::Raw,
     Variant::Tokio,
     Variant::Tonic,
     Variant::NighHttp2,
     Variant::Nigh,
     Variant::NighCodec,
+    Variant::Shared,
+    Variant::SharedSpin,
 ];
 
 impl Variant {
@@ -51,6 +57,8 @@ impl Variant {
             Self::NighHttp2 => "nigh over HTTP/2",
             Self::Nigh => "nigh wire",
             Self::NighCodec => "nigh wire, nigh's codec",
+            Self::Shared => "shared memory, no spin",
+            Self::SharedSpin => "shared memory, spinning",
         }
     }
 
@@ -62,6 +70,8 @@ impl Variant {
             Self::NighHttp2 => "nigh-http2",
             Self::Nigh => "nigh",
             Self::NighCodec => "nigh-codec",
+            Self::Shared => "shared",
+            Self::SharedSpin => "shared-spin",
         }
     }
 }
@@ -75,16 +85,33 @@ enum Scenario {
     Outstanding,
     /// 16 connections with 8 callers each.
     Connections,
+    /// One caller, 64 KiB up and nothing back.
+    Middle,
     /// One caller, 1 MiB up and nothing back.
     Large,
+    /// One caller, 16 MiB up and nothing back.
+    Huge,
 }
 
-const SCENARIOS: [Scenario; 4] = [
+const SCENARIOS: [Scenario; 6] = [
     Scenario::Unary,
     Scenario::Outstanding,
     Scenario::Connections,
+    Scenario::Middle,
     Scenario::Large,
+    Scenario::Huge,
 ];
+
+impl Variant {
+    /// Whether, and how, calls go through shared memory.
+    fn shared_memory(self) -> nigh::SharedMemory {
+        match self {
+            Self::Shared => nigh::SharedMemory::on().spin(nigh::Spin::Off),
+            Self::SharedSpin => nigh::SharedMemory::on(),
+            _ => nigh::SharedMemory::off(),
+        }
+    }
+}
 
 impl Scenario {
     fn name(self) -> &'static str {
@@ -92,7 +119,9 @@ impl Scenario {
             Self::Unary => "unary 64 B, one caller",
             Self::Outstanding => "64 outstanding, one connection",
             Self::Connections => "16 connections x 8 callers",
+            Self::Middle => "unary 64 KiB up, one caller",
             Self::Large => "unary 1 MiB up, one caller",
+            Self::Huge => "unary 16 MiB up, one caller",
         }
     }
 
@@ -101,13 +130,17 @@ impl Scenario {
             Self::Unary => "unary",
             Self::Outstanding => "outstanding",
             Self::Connections => "connections",
+            Self::Middle => "middle",
             Self::Large => "large",
+            Self::Huge => "huge",
         }
     }
 
     fn bytes(self) -> usize {
         match self {
+            Self::Middle => 64 * 1024,
             Self::Large => 1024 * 1024,
+            Self::Huge => 16 * 1024 * 1024,
             _ => 64,
         }
     }
@@ -115,7 +148,7 @@ impl Scenario {
     /// Connections, and callers on each.
     fn callers(self) -> (usize, usize) {
         match self {
-            Self::Unary | Self::Large => (1, 1),
+            Self::Unary | Self::Middle | Self::Large | Self::Huge => (1, 1),
             Self::Outstanding => (1, 64),
             Self::Connections => (16, 8),
         }

@@ -101,8 +101,9 @@ pub(crate) async fn serve_here(variant: Variant, socket: &Path) -> Result<(), Fa
         Variant::Raw => Err("it blocks".into()),
         Variant::Tokio => echo(socket).await,
         Variant::Tonic => tonic_server(socket).await,
-        Variant::Nigh | Variant::NighHttp2 => {
+        Variant::Nigh | Variant::NighHttp2 | Variant::Shared | Variant::SharedSpin => {
             nigh_server(
+                variant,
                 socket,
                 TestServer::new(Plain).max_decoding_message_size(MESSAGE_MAX),
             )
@@ -110,7 +111,12 @@ pub(crate) async fn serve_here(variant: Variant, socket: &Path) -> Result<(), Fa
         }
         Variant::NighCodec => {
             let service = lean::test_server::TestServer::new(Plain);
-            nigh_server(socket, service.max_decoding_message_size(MESSAGE_MAX)).await
+            nigh_server(
+                variant,
+                socket,
+                service.max_decoding_message_size(MESSAGE_MAX),
+            )
+            .await
         }
     }
 }
@@ -119,7 +125,7 @@ fn raw(socket: &Path) -> Result<(), Failure> {
     let listener = std::os::unix::net::UnixListener::bind(socket)?;
     loop {
         let (mut stream, _) = listener.accept()?;
-        let mut buffer = vec![0; 2 * 1024 * 1024];
+        let mut buffer = vec![0; 17 * 1024 * 1024];
         loop {
             let Ok((sent, answer)) = read_one(&mut stream, &mut buffer) else {
                 break;
@@ -166,7 +172,7 @@ async fn echo(socket: &Path) -> Result<(), Failure> {
     loop {
         let (mut stream, _) = listener.accept().await?;
         tokio::spawn(async move {
-            let mut buffer = vec![0; 2 * 1024 * 1024];
+            let mut buffer = vec![0; 17 * 1024 * 1024];
             let mut filled = 0;
             while let Some(room) = buffer.get_mut(filled..) {
                 let Ok(read @ 1..) = stream.read(room).await else {
@@ -202,7 +208,7 @@ async fn tonic_server(socket: &Path) -> Result<(), Failure> {
 }
 
 /// Default limits: it serves both wires as users get them.
-async fn nigh_server<S>(socket: &Path, service: S) -> Result<(), Failure>
+async fn nigh_server<S>(variant: Variant, socket: &Path, service: S) -> Result<(), Failure>
 where
     S: tower_service::Service<
             http::Request<tonic::body::Body>,
@@ -216,6 +222,7 @@ where
     S::Future: Send + 'static,
 {
     let listener = nigh::Listener::options().bind(format!("unix:{}", socket.display()).as_str())?;
-    nigh::Server::new().service(service).serve(listener).await?;
+    let server = nigh::Server::new().shared_memory(variant.shared_memory());
+    server.service(service).serve(listener).await?;
     Ok(())
 }

@@ -20,6 +20,7 @@ import (
 const (
 	echo     = "/nigh.test.v1.Files/Swap"
 	download = "/nigh.test.v1.Files/Many"
+	talk     = "/nigh.test.v1.Files/Chat"
 )
 
 func client(socket string, tls []string) error {
@@ -56,6 +57,9 @@ func client(socket string, tls []string) error {
 	check("unary with a descriptor sent by name", unary(conn, dir, 1, true))
 	for _, count := range []int{1, 60} {
 		check(fmt.Sprintf("server stream of %d descriptors", count), stream(conn, count))
+	}
+	for _, count := range []int{1, 60} {
+		check(fmt.Sprintf("both streams with %d descriptors both ways", count), chat(conn, dir, count))
 	}
 	check("unary after all of them", unary(conn, dir, 2, false))
 	return nil
@@ -106,6 +110,69 @@ func unary(conn *grpc.ClientConn, dir string, count int, byName bool) error {
 		}
 	}
 	return nil
+}
+
+// chat sends a new file in the middle of the stream, with each message, and reads what comes back before the next.
+func chat(conn *grpc.ClientConn, dir string, count int) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	perCall := grpcfd.PerRPCCredentials(nil)
+	transceiver, _ := grpcfd.FromPerRPCCredentials(perCall)
+	description := &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
+	messages, err := conn.NewStream(ctx, description, talk, grpc.PerRPCCredentials(perCall))
+	if err != nil {
+		return err
+	}
+	answer := new(wrapperspb.BytesValue)
+	for number := range count {
+		round++
+		name := fmt.Sprintf("go chat %d %d", round, number)
+		file, err := namedFile(dir, name)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		url, err := urlOf(file)
+		if err != nil {
+			return err
+		}
+		transceiver.SendFile(file)
+		// The library queues the file in a goroutine of its own, which the message may overtake: what is written after it
+		// carries it, so empty ones follow until the answer is there.
+		if err := messages.SendMsg(wrapperspb.Bytes([]byte(url))); err != nil {
+			return err
+		}
+		answered := make(chan error, 1)
+		go func() { answered <- messages.RecvMsg(answer) }()
+		empty := 0
+		for waiting := true; waiting; {
+			empty++
+			if err := messages.SendMsg(wrapperspb.Bytes(nil)); err != nil {
+				return err
+			}
+			select {
+			case err := <-answered:
+				if err != nil {
+					return err
+				}
+				waiting = false
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+		contents, err := receive(ctx, transceiver, answer.Value)
+		if err != nil {
+			return err
+		}
+		if len(contents) != 1 || contents[0] != "echo "+name {
+			return fmt.Errorf("message %d brought %q", number, contents)
+		}
+		for range empty {
+			if err := messages.RecvMsg(answer); err != nil {
+				return err
+			}
+		}
+	}
+	return messages.CloseSend()
 }
 
 func stream(conn *grpc.ClientConn, count int) error {

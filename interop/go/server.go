@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -65,6 +66,13 @@ var description = grpc.ServiceDesc{
 			}
 			return service.(*mirror).download(stream, request.Value)
 		},
+	}, {
+		StreamName:    "Chat",
+		ClientStreams: true,
+		ServerStreams: true,
+		Handler: func(service any, stream grpc.ServerStream) error {
+			return service.(*mirror).chat(stream)
+		},
 	}},
 }
 
@@ -105,6 +113,24 @@ func (m *mirror) download(stream grpc.ServerStream, count uint32) error {
 		}
 	}
 	return nil
+}
+
+func (m *mirror) chat(stream grpc.ServerStream) error {
+	for {
+		request := new(wrapperspb.BytesValue)
+		if err := stream.RecvMsg(request); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		answer, err := m.echo(stream.Context(), request)
+		if err != nil {
+			return err
+		}
+		if err := stream.SendMsg(answer); err != nil {
+			return err
+		}
+	}
 }
 
 func (m *mirror) send(to grpcfd.FDSender, name string) (string, error) {

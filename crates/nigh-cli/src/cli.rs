@@ -12,6 +12,7 @@ use nigh_socket::{Address, Listen, Policy};
 
 use crate::call::schema::{Origin, Target};
 use crate::duration;
+use crate::fdargs::{self, AttachFd, SaveFd};
 use crate::output::When;
 
 pub use bench::BenchArgs;
@@ -48,7 +49,8 @@ Examples:
   nigh call unix:/run/app.sock
   nigh call unix:/run/app.sock nigh.diag.v1.Diag
   nigh call unix:/run/app.sock nigh.diag.v1.Diag/Echo '{\"text\": \"hello\"}'
-  nigh call unix:/run/app.sock nigh.diag.v1.Diag/EchoStream -";
+  nigh call unix:/run/app.sock nigh.diag.v1.Diag/EchoStream -
+  nigh call unix:/run/app.sock nigh.diag.v1.Diag/Stat --fd fds=/etc/hostname";
 
 const DRPC_HELP: &str = "\
 Exit code: 0 SUCCESS, 1 no answer (deadline, broken connection, other framing), 2 usage,
@@ -144,6 +146,12 @@ pub struct ServeArgs {
     /// Serve the flags of this file with flagd's protocols, too; `nigh flagd start` can do more.
     #[arg(long, value_name = "FILE")]
     pub flags: Option<String>,
+    /// Let callers open regular files beneath this directory (OpenFile), for reading.
+    #[arg(long, value_name = "DIR")]
+    pub open_root: Option<PathBuf>,
+    /// Let them open files for writing, too.
+    #[arg(long, requires = "open_root")]
+    pub open_write: bool,
     /// Permissions of socket files, in octal.
     #[arg(long, value_name = "OCTAL", value_parser = mode)]
     pub mode: Option<u32>,
@@ -215,6 +223,14 @@ pub struct CallArgs {
     /// Metadata of the call; the value of a name in -bin is base64. May be repeated.
     #[arg(short = 'H', long, value_name = "NAME: VALUE")]
     pub metadata: Vec<String>,
+    /// Attach this file, opened for reading, or standard input (-), and put the index into this field of the first
+    /// message; a dot leads into a field, and a list takes several. May be repeated.
+    #[arg(long, value_name = "FIELD=PATH|-", value_parser = fdargs::attach)]
+    pub fd: Vec<AttachFd>,
+    /// Take the descriptors that this field of the replies mentions, say what they are, and write the content of the
+    /// first to PATH, that of the others to PATH.2, PATH.3 and so on. May be repeated.
+    #[arg(long, value_name = "FIELD[=PATH]", value_parser = fdargs::save)]
+    pub save_fd: Vec<SaveFd>,
     /// Longest time for the call; the server is told.
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub deadline: Option<Duration>,
@@ -420,6 +436,7 @@ mod tests {
                 "cannot be used with",
             ),
             ("nigh call unix:/s a.S/M -I d", "--proto"),
+            ("nigh serve unix:/s --open-write", "--open-root"),
             ("nigh serve", "ADDR"),
             ("nigh serve https://h:1", "https"),
             ("nigh serve unix:/s --mode 999", "octal"),

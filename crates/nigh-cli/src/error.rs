@@ -13,16 +13,20 @@ use tonic::{Code, Status};
 use crate::bench::BenchError;
 use crate::call::ShowError;
 use crate::call::exchange::ExchangeError;
+use crate::call::fields::IndexFieldError;
 use crate::call::metadata::MetadataError;
 use crate::call::reply::ReplyError;
 use crate::call::request::RequestError;
 use crate::call::schema::SchemaError;
 use crate::call::status::describe;
+use crate::commands::call::FileError;
 use crate::commands::demo::DemoError;
 use crate::commands::drpc::DrpcUsage;
 use crate::commands::message::MessageError;
 use crate::commands::peers::NobodyThere;
+use crate::commands::received::ReceivedError;
 use crate::commands::serve::{NotServed, PublishCount};
+use crate::diag::OpenRootError;
 use crate::output::visible;
 
 /// A command that did not do what was asked.
@@ -35,6 +39,21 @@ pub enum Failure {
     /// The requests of a call cannot be read.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// A file that a request is to mention cannot be opened.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A field cannot hold an index.
+    #[error(transparent)]
+    IndexField(#[from] IndexFieldError),
+    /// A descriptor cannot be attached.
+    #[error(transparent)]
+    Attach(#[from] nigh::AttachError),
+    /// A descriptor that came cannot be saved.
+    #[error(transparent)]
+    Received(#[from] ReceivedError),
+    /// The directory for `OpenFile` cannot be used.
+    #[error(transparent)]
+    OpenRoot(#[from] OpenRootError),
     /// The method or its types cannot be found.
     #[error(transparent)]
     Schema(#[from] SchemaError),
@@ -107,8 +126,18 @@ impl From<ExchangeError> for Failure {
     fn from(error: ExchangeError) -> Self {
         match error {
             ExchangeError::Request(error) => Self::Request(error),
-            ExchangeError::Show(ShowError::Write(error)) => Self::Output(error),
-            ExchangeError::Show(ShowError::Reply(error)) => Self::Reply(error),
+            ExchangeError::Show(error) => error.into(),
+            ExchangeError::Attach(error) => Self::Attach(error),
+        }
+    }
+}
+
+impl From<ShowError> for Failure {
+    fn from(error: ShowError) -> Self {
+        match error {
+            ShowError::Write(error) => Self::Output(error),
+            ShowError::Reply(error) => Self::Reply(error),
+            ShowError::Received(error) => Self::Received(error),
         }
     }
 }
@@ -121,7 +150,10 @@ impl Failure {
             | Self::Request(_)
             | Self::NotServed(_)
             | Self::PublishCount(_)
-            | Self::DrpcUsage(_) => 2,
+            | Self::DrpcUsage(_)
+            | Self::File(_)
+            | Self::IndexField(_)
+            | Self::OpenRoot(_) => 2,
             Self::Flagd(failure) => failure.exit_code(),
             Self::Bench(error) => error.exit_code(),
             Self::Drpc(CallError::Connect(_)) => 3,
@@ -140,6 +172,9 @@ impl Failure {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Metadata(error) => error.hint().map(Into::into),
+            Self::File(error) => error.hint().map(Into::into),
+            Self::IndexField(error) => error.hint(),
+            Self::Attach(_) | Self::Received(_) | Self::OpenRoot(_) => None,
             Self::Request(error) => error.hint(),
             Self::Schema(SchemaError::Reflection(status)) | Self::Status(status) => {
                 status_hint(status.code()).map(Into::into)

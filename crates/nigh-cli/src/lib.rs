@@ -10,16 +10,20 @@ mod connect;
 pub mod diag;
 mod duration;
 mod error;
+pub mod fdargs;
+mod fdinfo;
 pub mod greeting;
 pub mod output;
 mod pipe;
 pub mod tap;
 
 pub use bench::BenchError;
+pub use commands::call::FileError;
 pub use commands::demo::DemoError;
 pub use commands::drpc::DrpcUsage;
 pub use commands::message::MessageError;
 pub use commands::peers::NobodyThere;
+pub use commands::received::ReceivedError;
 pub use commands::serve::{NotServed, PublishCount};
 pub use error::Failure;
 

@@ -3,10 +3,14 @@
 //! `grpcfd serve SOCKET [CERT KEY]` · `grpcfd call SOCKET [CA]`, one line per check · `grpcfd`
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
+#[path = "grpcfd/chat.rs"]
+mod chat;
 #[path = "grpcfd/client.rs"]
 mod client;
 #[path = "grpcfd/content.rs"]
 mod content;
+#[path = "grpcfd/echo.rs"]
+mod echo;
 #[path = "grpcfd/server.rs"]
 mod server;
 

@@ -1,12 +1,13 @@
 //! The byte stream a wire is served on: plain or TLS, with what was read while telling the wires apart.
 
 use std::io::{self, IoSlice};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use nigh_socket::lane::{Lane, LaneStream, Spin};
 use nigh_socket::{Stream, UnixStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -44,6 +45,7 @@ pub(crate) enum Transport {
     Plain(Socket),
     ServerTls(Box<tokio_rustls::server::TlsStream<Socket>>),
     ClientTls(Box<tokio_rustls::client::TlsStream<Socket>>),
+    Lane(Box<LaneStream>),
 }
 
 macro_rules! each {
@@ -52,6 +54,7 @@ macro_rules! each {
             Transport::Plain($stream) => $call,
             Transport::ServerTls($stream) => $call,
             Transport::ClientTls($stream) => $call,
+            Transport::Lane($stream) => $call,
         }
     };
 }
@@ -183,6 +186,31 @@ impl Io {
             if let Err(error) = stream.set_send_buffer(SEND_BUFFER_BYTES) {
                 tracing::debug!("the send buffer stays as it is: {error}");
             }
+        }
+    }
+
+    /// The Unix socket, if nothing lies between it and this.
+    pub(crate) fn unix(&self) -> Option<&UnixStream> {
+        match &self.transport {
+            _ if !self.first.is_empty() || self.allowance.is_some() => None,
+            Transport::Plain(Socket::Bare(stream)) => stream.as_unix(),
+            Transport::Plain(Socket::WithFds(socket)) => Some(socket.carrier()),
+            _ => None,
+        }
+    }
+
+    /// Goes on over `lane`, beside a duplicate of the Unix socket.
+    pub(crate) fn switch(&mut self, lane: Lane, spin: Spin) -> io::Result<()> {
+        let socket = self.unix().ok_or(io::ErrorKind::Unsupported)?;
+        let socket = UnixStream::new(socket.as_fd().try_clone_to_owned()?)?;
+        self.transport = Transport::Lane(Box::new(lane.open(socket, spin)?));
+        Ok(())
+    }
+
+    /// Whether it is worth to look for what comes next before sleeping.
+    pub(crate) fn set_eager(&mut self, is_eager: bool) {
+        if let Transport::Lane(lane) = &mut self.transport {
+            lane.set_eager(is_eager);
         }
     }
 

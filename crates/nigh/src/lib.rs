@@ -21,6 +21,7 @@ mod limits;
 mod link;
 mod peer;
 mod server;
+mod shared_memory;
 mod tasks;
 mod tls;
 mod wire;
@@ -33,10 +34,12 @@ pub use fd::{
 };
 pub use limits::{Http1Limits, Http2Limits, Limits, NighLimits};
 pub use nigh_socket::handover::{HandoverError, HandoverOptions, Succession};
+pub use nigh_socket::lane::Spin;
 pub use nigh_socket::{
     Address, AddressError, BindError, BindFault, Counters, Counts, Drained, Existing, FileKind,
     Listener, LocalPeer, Peer, Policy, SocketKind, fdcheck,
 };
 pub use peer::{Arrival, RequestExt, ResponseExt};
 pub use server::{Server, ServerError};
+pub use shared_memory::SharedMemory;
 pub use tls::{ClientTls, ServerTls, TlsError};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::shared_memory::SharedMemory;
+
 /// How often a silent peer over TCP is asked for a sign of life, and how long that may take, unless
 /// said otherwise: on both sides.
 pub(crate) const KEEPALIVE_REMOTE: Duration = Duration::from_secs(30);
@@ -128,6 +130,9 @@ pub struct NighLimits {
     pub keepalive: Option<Duration>,
     /// How long to wait for that sign. Default 20 s.
     pub keepalive_timeout: Duration,
+    /// Whether callers may move to shared memory. Default off; also set by
+    /// [`Server::shared_memory`](crate::Server::shared_memory).
+    pub shared_memory: SharedMemory,
 }
 
 impl Default for NighLimits {
@@ -141,6 +146,7 @@ impl Default for NighLimits {
             paths_max: 1024,
             keepalive: None,
             keepalive_timeout: Duration::from_secs(20),
+            shared_memory: SharedMemory::off(),
         }
     }
 }

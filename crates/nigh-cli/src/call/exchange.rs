@@ -5,6 +5,7 @@
 //! whole; and a call that is dropped while its requests are open must be reset by hand, because hyper goes on to wait for them.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +13,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
+use nigh::{AttachError, Descriptors, DescriptorsExt as _};
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use tokio::sync::oneshot;
 use tokio_stream::Stream;
@@ -20,9 +22,11 @@ use tonic::metadata::MetadataMap;
 use tonic::{CancellationHandle, Code, Request, Status, Streaming};
 
 use super::codec::DynamicCodec;
+use super::fields::IndexField;
 use super::reply::ReplyError;
 use super::request::{Count, Input, RequestError, Requests};
 use super::{Caller, ready};
+use crate::commands::received::ReceivedError;
 
 /// Largest reply taken by default, in bytes.
 pub const REPLY_BYTES_MAX: usize = 64 << 20;
@@ -40,6 +44,17 @@ pub struct Exchange {
     pub deadline: Option<Duration>,
     /// Largest reply taken, in bytes.
     pub reply_bytes_max: usize,
+    /// Files that the first request mentions.
+    pub attach: Vec<Attach>,
+}
+
+/// An open file, and the field of the first request that gets its index.
+#[derive(Debug, Clone)]
+pub struct Attach {
+    /// The field.
+    pub field: IndexField,
+    /// The file.
+    pub file: Arc<OwnedFd>,
 }
 
 /// Where replies go, one by one.
@@ -49,6 +64,11 @@ pub trait Sink {
     /// # Errors
     /// They cannot be shown; ends the call.
     fn headers(&mut self, metadata: &MetadataMap) -> Result<(), ShowError>;
+
+    /// The call's descriptors: what came so far and what will come.
+    fn descriptors(&mut self, fds: Descriptors) {
+        drop(fds);
+    }
 
     /// One reply.
     ///
@@ -67,6 +87,9 @@ pub enum ShowError {
     /// A reply cannot be put into words.
     #[error(transparent)]
     Reply(#[from] ReplyError),
+    /// A descriptor that a reply mentions cannot be saved.
+    #[error(transparent)]
+    Received(#[from] ReceivedError),
 }
 
 /// How a call ended.
@@ -96,6 +119,9 @@ pub enum ExchangeError {
     /// What came cannot be shown.
     #[error(transparent)]
     Show(#[from] ShowError),
+    /// A file cannot be attached.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
 }
 
 /// What a call has seen so far; outlives the call if the deadline cuts it short.
@@ -120,16 +146,23 @@ impl Exchange {
     ) -> Result<Outcome, ExchangeError> {
         let sent = Arc::new(AtomicU64::new(0));
         let (report, failed) = oneshot::channel();
+        let fds = Descriptors::new();
+        let attached = self.attach.iter().map(|Attach { field, file }| {
+            let index = fds.attach(file)?;
+            Ok((field.clone(), index.into()))
+        });
         let requests = Outgoing {
             ready: None,
             queue: None,
             report: Some(report),
             sent: Arc::clone(&sent),
+            mentions: attached.collect::<Result<_, AttachError>>()?,
         };
         let requests = self.fill(requests).await?;
+        let fds = (!self.attach.is_empty()).then_some(fds);
         let mut progress = Progress::default();
         let start = Instant::now();
-        let call = self.drive(caller, requests, sink, start, &mut progress);
+        let call = self.drive(caller, (requests, fds), sink, start, &mut progress);
         let call = within(self.deadline, call);
         let (status, trailers) = tokio::select! {
             biased;
@@ -150,7 +183,9 @@ impl Exchange {
     /// Connects the input to the call; a single request is read whole before the call begins.
     async fn fill(&self, mut outgoing: Outgoing) -> Result<Outgoing, RequestError> {
         let descriptor = self.method.input();
-        if self.method.is_client_streaming() {
+        // An index needs a message to be in.
+        let is_empty = self.input == Input::Nothing && self.attach.is_empty();
+        if self.method.is_client_streaming() && (is_empty || self.input != Input::Nothing) {
             outgoing.queue = Some(Requests::start(&self.input, descriptor)?);
             return Ok(outgoing);
         }
@@ -179,22 +214,26 @@ impl Exchange {
     async fn drive<T: Caller>(
         &self,
         caller: T,
-        requests: Outgoing,
+        (requests, fds): (Outgoing, Option<Descriptors>),
         sink: &mut impl Sink,
         start: Instant,
         progress: &mut Progress,
     ) -> Result<(Status, MetadataMap), ExchangeError> {
         let mut request = Request::new(requests);
+        if let Some(fds) = fds {
+            request.extensions_mut().insert(fds);
+        }
         *request.metadata_mut() = self.metadata.clone();
         if let Some(deadline) = self.deadline {
             request.set_timeout(deadline);
         }
         let _reset = ResetOnDrop(Some(request.cancellation_handle()));
-        let reply = match self.begin(caller, request).await {
+        let mut reply = match self.begin(caller, request).await {
             Ok(reply) => reply,
             Err(status) => return Ok(split(status)),
         };
         progress.first = Some(start.elapsed());
+        sink.descriptors(reply.descriptors());
         let (metadata, mut replies, _) = reply.into_parts();
         sink.headers(&metadata)?;
         loop {
@@ -283,6 +322,8 @@ struct Outgoing {
     queue: Option<Requests>,
     report: Option<oneshot::Sender<RequestError>>,
     sent: Arc<AtomicU64>,
+    /// What the first message mentions.
+    mentions: Vec<(IndexField, u32)>,
 }
 
 impl Stream for Outgoing {
@@ -300,7 +341,10 @@ impl Stream for Outgoing {
         };
         match next {
             None => Poll::Ready(None),
-            Some(Ok(message)) => {
+            Some(Ok(mut message)) => {
+                for (field, index) in self.mentions.drain(..) {
+                    field.put(&mut message, index);
+                }
                 self.sent.fetch_add(1, Ordering::Relaxed);
                 Poll::Ready(Some(message))
             }
@@ -335,6 +379,7 @@ mod tests {
             queue: Some(Requests::start(&Input::Argument("\"1s\" 1".into()), descriptor).unwrap()),
             report: Some(report),
             sent: Arc::default(),
+            mentions: Vec::new(),
         };
         assert!(requests.next().await.is_some());
         tokio::select! {

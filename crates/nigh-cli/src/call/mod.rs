@@ -5,6 +5,7 @@
 
 mod codec;
 pub mod exchange;
+pub mod fields;
 pub mod metadata;
 mod near;
 pub mod reply;

@@ -83,7 +83,7 @@ impl Lane {
     async fn connect(args: &BenchArgs, wire: WireName) -> Result<Self, Failure> {
         let mut channels = Vec::new();
         for _ in 0..args.connections {
-            channels.push(connect::channel(&args.connect, wire.into()).await?);
+            channels.push(connect::channel(&args.connect, wire.into(), None).await?);
         }
         Ok(Self {
             wire,

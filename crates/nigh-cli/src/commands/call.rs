@@ -1,13 +1,21 @@
 //! `nigh call`: finds the method, makes the call, shows what comes back.
 
+use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use nigh::{Descriptors, FdLimits};
 use prost_reflect::{DynamicMessage, ServiceDescriptor};
 use serde_json::{Value, json};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
+use super::received::Received;
+use crate::call::exchange::Attach;
+use crate::call::fields::{IndexField, IndexFieldError, Purpose};
 use crate::call::reply::{self, Form};
 use crate::call::schema::{self, Found, SchemaError};
 use crate::call::status::code_name;
@@ -16,6 +24,7 @@ use crate::cli::CallArgs;
 use crate::connect;
 use crate::duration;
 use crate::error::Failure;
+use crate::fdargs::AttachFd;
 use crate::output::{self, Manner, Style, When};
 
 /// Runs `nigh call`.
@@ -30,7 +39,11 @@ pub(crate) async fn run(args: CallArgs, when: When) -> Result<(), Failure> {
 
 async fn call(args: &CallArgs, when: When, show: &mut Show<'_>) -> Result<(), Failure> {
     let metadata = metadata::parse(&args.metadata)?;
-    let channel = connect::channel(&args.connect, args.wire.into()).await?;
+    let files = open(&args.fd)?;
+    // Only then: it costs a round trip, which a server of another kind has to answer, too.
+    let has_fds = !args.fd.is_empty() || !args.save_fd.is_empty();
+    let limits = has_fds.then(FdLimits::default);
+    let channel = connect::channel(&args.connect, args.wire.into(), limits).await?;
     let Some(target) = &args.target else {
         return list_services(args, channel, when).await;
     };
@@ -40,7 +53,14 @@ async fn call(args: &CallArgs, when: When, show: &mut Show<'_>) -> Result<(), Fa
         Found::Method(method) => method,
         Found::Service(service) => return list_methods(args, &service, when),
     };
+    show.received.expect(&method.output(), &args.save_fd)?;
+    let attach = args.fd.iter().zip(files).map(|(wish, file)| {
+        let field = IndexField::find(&method.input(), &wish.field, Purpose::Put)?;
+        let file = Arc::new(file);
+        Ok(Attach { field, file })
+    });
     let exchange = Exchange {
+        attach: attach.collect::<Result<_, IndexFieldError>>()?,
         method,
         metadata,
         input: args.input.clone().into(),
@@ -49,11 +69,49 @@ async fn call(args: &CallArgs, when: When, show: &mut Show<'_>) -> Result<(), Fa
     };
     show.request(&exchange);
     let outcome = exchange.run(channel, show).await?;
-    show.outcome(&outcome)?;
+    let mut received = std::mem::take(&mut show.received);
+    // A pipe ends when its writer says so; only the user knows how long that may take.
+    let described = tokio::task::spawn_blocking(move || {
+        let finished = received.finish();
+        finished.map(|()| received.described)
+    });
+    let described = described.await.map_err(io::Error::other)?;
+    show.outcome(&outcome, described.map_err(ShowError::from)?)?;
     match outcome.status.code() {
         Code::Ok => Ok(()),
         _ => Err(Failure::Status(Box::new(outcome.status))),
     }
+}
+
+/// A file that a request is to mention cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open {}", .path.display())]
+pub struct FileError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl FileError {
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        (self.source.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error())).then_some(
+            "a socket cannot be opened: only a program that is connected to it can pass it on",
+        )
+    }
+}
+
+/// Opens the files of `--fd`, before anything is sent.
+fn open(wishes: &[AttachFd]) -> Result<Vec<OwnedFd>, FileError> {
+    let opened = wishes.iter().map(|AttachFd { path, .. }| {
+        let opened = match path == Path::new("-") {
+            true => io::stdin().as_fd().try_clone_to_owned(),
+            false => File::open(path).map(OwnedFd::from),
+        };
+        opened.map_err(|source| FileError {
+            path: path.clone(),
+            source,
+        })
+    });
+    opened.collect()
 }
 
 /// Waits for the server to describe itself, but not for ever.
@@ -126,10 +184,12 @@ fn list_methods(args: &CallArgs, service: &ServiceDescriptor, when: When) -> Res
 /// With `--json` one object is written piece by piece, so that a long stream is shown at once and kept nowhere.
 struct Show<'a> {
     args: &'a CallArgs,
+    when: When,
     stdout: Manner,
     stderr: Manner,
     written: Written,
     replies: u64,
+    received: Received,
 }
 
 /// How much of the JSON object is written.
@@ -144,10 +204,12 @@ impl<'a> Show<'a> {
     fn new(args: &'a CallArgs, when: When) -> Self {
         Self {
             args,
+            when,
             stdout: Manner::stdout(when),
             stderr: Manner::stderr(when),
             written: Written::Nothing,
             replies: 0,
+            received: Received::default(),
         }
     }
 
@@ -177,7 +239,7 @@ impl<'a> Show<'a> {
         output::print(&head)
     }
 
-    fn outcome(&mut self, outcome: &Outcome) -> io::Result<()> {
+    fn outcome(&mut self, outcome: &Outcome, descriptors: Vec<Value>) -> io::Result<()> {
         for (name, value) in metadata::pairs(&outcome.trailers) {
             self.note(&format!("< {name}: {value} (trailer)"));
         }
@@ -204,6 +266,7 @@ impl<'a> Show<'a> {
             "trailers": as_json(&outcome.trailers),
             "sent": sent,
             "received": received,
+            "descriptors": descriptors,
             "timing": {
                 "headers_ms": outcome.first.map(milliseconds),
                 "total_ms": milliseconds(outcome.total),
@@ -246,7 +309,12 @@ impl Sink for Show<'_> {
         Ok(self.begin(metadata)?)
     }
 
+    fn descriptors(&mut self, fds: Descriptors) {
+        self.received.of(fds);
+    }
+
     fn message(&mut self, message: &DynamicMessage) -> Result<(), ShowError> {
+        let saved = self.received.take(message);
         let form = Form {
             defaults: self.args.defaults,
             pretty: self.stdout.is_terminal() && !self.args.json,
@@ -261,7 +329,13 @@ impl Sink for Show<'_> {
             (true, _) => format!(",{text}"),
         };
         self.replies += 1;
-        Ok(output::print(&text)?)
+        output::print(&text)?;
+        for line in saved? {
+            if !self.args.json {
+                output::note(self.when, &output::visible(&line));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod ls;
 pub(crate) mod manual;
 pub(crate) mod message;
 pub(crate) mod peers;
+pub(crate) mod received;
 pub(crate) mod serve;
 pub(crate) mod tap;
 pub(crate) mod who;

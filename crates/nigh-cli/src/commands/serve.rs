@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use nigh::{Address, Existing, Listener, Policy, Server};
+use nigh::{Address, Existing, FdLimits, Listener, Policy, Server};
 use nigh_flagd::eval::{Evaluator, Fractional, Integers};
 use nigh_flagd::service::{Flagd, Options};
 use nigh_flagd::source::{Address as FlagSource, Hub, Sources};
@@ -12,10 +12,11 @@ use nigh_socket::{Listen, Protocol, Role, SocketKind};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tonic::server::NamedService;
 
 use crate::cli::ServeArgs;
 use crate::diag::pb::diag_server::DiagServer;
-use crate::diag::{Counters, Diag, FILE_DESCRIPTOR_SET, ServerCounts};
+use crate::diag::{Counters, Diag, FILE_DESCRIPTOR_SET, OpenRoot, ServerCounts};
 use crate::error::Failure;
 use crate::greeting;
 use crate::output::{self, Manner, Style, When};
@@ -63,7 +64,7 @@ pub(crate) async fn run(args: ServeArgs, when: When) -> Result<(), Failure> {
         false => None,
     };
     let counters = Counters::new(move || counts(&counters));
-    server = server.service(DiagServer::new(Diag::new(counters)));
+    server = diagnose(server, Diag::new(counters), &args)?;
     for guard in &args.guard {
         server = server.guard(&guard.method, guard.policy.clone());
     }
@@ -102,6 +103,18 @@ pub(crate) async fn run(args: ServeArgs, when: When) -> Result<(), Failure> {
         None => output::note(when, "stopped at once by a second signal"),
     }
     Ok(())
+}
+
+/// Adds the diagnostic service, which takes descriptors.
+fn diagnose(server: Server, diag: Diag, args: &ServeArgs) -> Result<Server, Failure> {
+    let root = match &args.open_root {
+        Some(path) => Some(OpenRoot::new(path, args.open_write)?),
+        None => None,
+    };
+    let name = <DiagServer<Diag> as NamedService>::NAME;
+    Ok(server
+        .service(DiagServer::new(diag.open_root(root)))
+        .receive_descriptors(name, FdLimits::default()))
 }
 
 /// The protocol of all dRPC listeners. Policy, quota and drain are those of the server that it joins.

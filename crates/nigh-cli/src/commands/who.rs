@@ -72,7 +72,7 @@ enum Silence {
 async fn ask(args: &WhoArgs) -> Result<WhoAmIReply, Silence> {
     let timeout = args.connect.timeout;
     let answer = async {
-        let channel = connect::channel(&args.connect, nigh::Wire::Auto).await?;
+        let channel = connect::channel(&args.connect, nigh::Wire::Auto, None).await?;
         let mut client = DiagClient::new(channel);
         let reply = client.who_am_i(Request::new(WhoAmIRequest {})).await;
         reply.map(tonic::Response::into_inner).map_err(silence)

@@ -2,9 +2,11 @@
 
 pub(crate) mod caller;
 mod counters;
+mod descriptors;
 mod service;
 
 pub use counters::{Counters, ServerCounts};
+pub use descriptors::{OpenRoot, OpenRootError};
 pub use service::Diag;
 
 /// Messages and stubs of `nigh.diag.v1`, generated from `proto/nigh/diag/v1/diag.proto`.

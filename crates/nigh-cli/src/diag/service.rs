@@ -7,17 +7,19 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use nigh::{Descriptors, DescriptorsExt as _};
 use nigh_socket::Peer;
 use tonic::metadata::{KeyAndValueRef, MetadataMap};
 use tonic::{Code, Extensions, Request, Response, Status, Streaming};
 
 use super::caller;
 use super::counters::{Counters, Running};
+use super::descriptors::{self, OpenRoot};
 use super::pb::diag_server;
 use super::pb::{
     CountersReply, CountersRequest, DownloadReply, DownloadRequest, EchoReply, EchoRequest,
-    FailReply, FailRequest, SleepReply, SleepRequest, UploadReply, UploadRequest, WhoAmIReply,
-    WhoAmIRequest,
+    FailReply, FailRequest, OpenFileReply, OpenFileRequest, SleepReply, SleepRequest, StatReply,
+    StatRequest, SwapReply, SwapRequest, UploadReply, UploadRequest, WhoAmIReply, WhoAmIRequest,
 };
 
 /// Most bytes of data in one reply: what most clients take, and what each call can make the server hold.
@@ -29,12 +31,23 @@ const ECHO_PREFIX: &str = "x-nigh-echo-";
 #[derive(Debug, Clone)]
 pub struct Diag {
     counters: Counters,
+    root: Option<OpenRoot>,
 }
 
 impl Diag {
     /// A service that counts in `counters`.
     pub fn new(counters: Counters) -> Self {
-        Self { counters }
+        Self {
+            counters,
+            root: None,
+        }
+    }
+
+    /// Lets callers open files beneath `root`.
+    #[must_use]
+    pub fn open_root(mut self, root: Option<OpenRoot>) -> Self {
+        self.root = root;
+        self
     }
 }
 
@@ -44,6 +57,7 @@ type Replies<T> = BoxStream<'static, Result<T, Status>>;
 impl diag_server::Diag for Diag {
     type EchoStreamStream = Replies<EchoReply>;
     type DownloadStream = Replies<DownloadReply>;
+    type SwapStream = Replies<SwapReply>;
 
     async fn who_am_i(
         &self,
@@ -166,6 +180,59 @@ impl diag_server::Diag for Diag {
         Err(finished(running, status))
     }
 
+    async fn stat(&self, mut request: Request<StatRequest>) -> Result<Response<StatReply>, Status> {
+        let running = self.counters.enter("Stat");
+        let fds = request.descriptors();
+        let (metadata, _, request) = request.into_parts();
+        let described = descriptors::stat(&fds, request.fds).await;
+        running.finish();
+        Ok(with_echo(&metadata, StatReply { fds: described? }))
+    }
+
+    async fn open_file(
+        &self,
+        mut request: Request<OpenFileRequest>,
+    ) -> Result<Response<OpenFileReply>, Status> {
+        let running = self.counters.enter("OpenFile");
+        let fds = request.descriptors();
+        let (metadata, _, request) = request.into_parts();
+        let root = self.root.as_ref();
+        let opened = descriptors::open(root, &fds, request.path, request.write).await;
+        running.finish();
+        let (index, info) = opened?;
+        let reply = OpenFileReply {
+            fd: index.into(),
+            info: Some(info),
+        };
+        Ok(with_echo(&metadata, reply))
+    }
+
+    async fn swap(
+        &self,
+        mut request: Request<Streaming<SwapRequest>>,
+    ) -> Result<Response<Replies<SwapReply>>, Status> {
+        let running = self.counters.enter("Swap");
+        let fds = request.descriptors();
+        let (metadata, _, requests) = request.into_parts();
+        let replies = stream::unfold(Some((requests, fds, running)), |state| async {
+            let (mut requests, fds, running) = state?;
+            let reply = match requests.message().await {
+                Ok(Some(request)) => swapped(&fds, request).await,
+                Ok(None) => {
+                    running.finish();
+                    return None;
+                }
+                Err(status) => return Some((Err(status), None)),
+            };
+            if reply.is_ok() {
+                return Some((reply, Some((requests, fds, running))));
+            }
+            running.finish();
+            Some((reply, None))
+        });
+        Ok(with_echo(&metadata, replies.boxed()))
+    }
+
     async fn counters(
         &self,
         request: Request<CountersRequest>,
@@ -196,6 +263,14 @@ async fn who(extensions: &Extensions) -> Result<WhoAmIReply, Status> {
 fn finished(running: Running, status: Status) -> Status {
     running.finish();
     status
+}
+
+async fn swapped(fds: &Descriptors, request: SwapRequest) -> Result<SwapReply, Status> {
+    let taken = descriptors::take(fds, request.fds).await?;
+    Ok(SwapReply {
+        fds: descriptors::give_back(fds, &taken)?,
+        came: taken.into_iter().map(|(info, _)| info).collect(),
+    })
 }
 
 async fn answer(request: EchoRequest, index: u64) -> Result<EchoReply, Status> {

@@ -178,7 +178,7 @@ async fn what_a_server_offers_is_listed() {
     assert!(ran.stdout.contains(upload), "{}", ran.stdout);
     let ran = nigh(&["call", &address(&stock), DIAG, "--json"]).await;
     let object: Value = serde_json::from_str(&ran.stdout).unwrap();
-    assert_eq!(object["methods"].as_array().unwrap().len(), 8);
+    assert_eq!(object["methods"].as_array().unwrap().len(), 11);
 }
 
 #[tokio::test]

@@ -48,6 +48,13 @@ async fn the_demonstration_succeeds_and_tidies_up() {
         flipped.unwrap()["result"],
         "hello became welcome, and the listener was told"
     );
+    let file = rows
+        .iter()
+        .find(|row| row["what"] == "an open file, there and back");
+    assert_eq!(
+        file.unwrap()["result"],
+        "a regular file, sealed, 21 bytes; the same came back"
+    );
     let result = |what: &str| {
         let row = rows.iter().find(|row| row["what"] == what).unwrap();
         row["result"].as_str().unwrap().to_owned()

@@ -57,6 +57,7 @@ async fn method(stock: &Stock, name: &str) -> MethodDescriptor {
 
 async fn exchange(stock: &Stock, name: &str, input: &str) -> Exchange {
     Exchange {
+        attach: Vec::new(),
         method: method(stock, name).await,
         input: Some(input.to_owned()).into(),
         metadata: MetadataMap::new(),
@@ -345,7 +346,7 @@ async fn services_and_methods_are_listed() {
     let Found::Service(service) = found.unwrap() else {
         panic!("not a service");
     };
-    assert_eq!(service.methods().len(), 8);
+    assert_eq!(service.methods().len(), 11);
     let echo = service
         .methods()
         .find(|method| method.name() == "Echo")

@@ -3,6 +3,7 @@
 mod bench;
 mod command;
 mod demo;
+mod descriptors;
 mod drpc;
 mod engine;
 mod flagd;

@@ -465,6 +465,8 @@ async fn a_bridge_says_what_it_cannot_do() {
     let error = bridge.record()["error"].to_string();
     assert!(error.contains("no server is there"), "{error}");
     // A stream's bridge carries no descriptors, and nobody loses one without knowing.
+    let echo = Listening::start(&["echo", "autobind:"]);
+    let bridge = Listening::start(&["bridge", "autobind:", &echo.address]);
     let ran = nigh(&["send", &bridge.address, "x", "--fd", "/dev/null"]).await;
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert!(

@@ -69,7 +69,7 @@ async fn what_cannot_be_published_or_believed_is_said() {
 async fn the_commands_for_plain_sockets_find_it_too() {
     let place = TempSocket::private();
     let file = place.join("f").display().to_string();
-    let serving = Serving::start(&["autobind:", "--publish", &file], &[]);
+    let serving = Serving::start(&["autobind:"], &["--publish", &file]);
     let address = format!("published:{file}");
     let holder = format!("{} ", serving.pid());
     let client = nigh_socket::ConnectOptions::default();
@@ -92,7 +92,7 @@ async fn the_commands_for_plain_sockets_find_it_too() {
     // Until it has been started.
     tokio::task::yield_now().await;
     let late = place.join("late").display().to_string();
-    let _second = Serving::start(&["autobind:", "--publish", &late], &[]);
+    let _second = Serving::start(&["autobind:"], &["--publish", &late]);
     let ran = waiting.await.unwrap();
     assert_eq!(ran.code, 0, "{}", ran.stderr);
 }

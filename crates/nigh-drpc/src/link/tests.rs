@@ -129,6 +129,11 @@ fn a_row_without_an_agreement_is_a_chunk_that_lies() {
         }
     );
     assert_eq!(all(&mut inbound(true), &row).unwrap(), ["one", "three"]);
+    // Found by fuzzing: adding the header's length to this one overflowed.
+    let mut boundless = row.clone();
+    boundless[8..16].fill(0xff);
+    let violation = all(&mut inbound(true), &boundless).unwrap_err();
+    assert_eq!(violation, Violation::ChunkTooLarge { length: u64::MAX });
     let torn = &row[..row.len() - 6];
     let violation = all(&mut inbound(true), torn).unwrap_err();
     assert_eq!(violation, Violation::PacketTooShort { length: 23 });

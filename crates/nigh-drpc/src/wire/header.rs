@@ -64,7 +64,7 @@ impl Header {
 pub fn first_chunk(packet: &[u8]) -> (&[u8], &[u8]) {
     let length = Header::decode(packet).and_then(|(header, data)| {
         let length = usize::try_from(header.length).ok()?;
-        (length < data.len()).then_some(HEADER_BYTES + length)
+        (length < data.len()).then(|| HEADER_BYTES + length)
     });
     packet.split_at(length.unwrap_or(packet.len()))
 }

@@ -54,6 +54,9 @@ pub struct LaneStream {
     is_eager: bool,
     read_luck: Luck,
     write_luck: Luck,
+    /// Whose last poll found nothing and left to sleep.
+    is_reader_asleep: bool,
+    is_writer_asleep: bool,
     /// The peer is gone, which its socket has shown.
     is_alone: bool,
     fault: Option<LaneFault>,
@@ -83,6 +86,8 @@ impl LaneStream {
             is_eager: true,
             read_luck: Luck::default(),
             write_luck: Luck::default(),
+            is_reader_asleep: false,
+            is_writer_asleep: false,
             is_alone: false,
             fault: None,
         })
@@ -204,7 +209,31 @@ impl LaneStream {
     }
 
     /// Registers for bell and socket. Ready: one of them has changed since it was last looked at.
-    fn poll_signals(&mut self) -> Poll<io::Result<()>> {
+    ///
+    /// Trap: both directions have one bell. Who finds it rung takes the signal away from the other, which may sleep already and
+    /// be the one that was meant: so that one is woken.
+    fn poll_signals(&mut self, direction: Direction) -> Poll<io::Result<()>> {
+        let polled = self.poll_bell_and_socket();
+        let (own, other, others) = match direction {
+            Direction::Read => (
+                &mut self.is_reader_asleep,
+                &mut self.is_writer_asleep,
+                Direction::Write,
+            ),
+            Direction::Write => (
+                &mut self.is_writer_asleep,
+                &mut self.is_reader_asleep,
+                Direction::Read,
+            ),
+        };
+        *own = polled.is_pending();
+        if polled.is_ready() && std::mem::take(other) {
+            self.wakers.wake_one(others);
+        }
+        polled
+    }
+
+    fn poll_bell_and_socket(&mut self) -> Poll<io::Result<()>> {
         let mut cx = Context::from_waker(&self.waker);
         let bell = self.bell.poll_read_ready(&mut cx).map_ok(|mut ready| {
             // Never read: the count stays, and each ring is an edge.
@@ -231,6 +260,7 @@ impl LaneStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let mut has_spun = false;
+        self.is_reader_asleep = false;
         loop {
             if buffer.remaining() == 0 || self.try_read(buffer)? {
                 return Poll::Ready(Ok(()));
@@ -252,7 +282,7 @@ impl LaneStream {
             match self.checked(found)? {
                 Found::Bytes => continue,
                 Found::End => return Poll::Ready(Ok(())),
-                Found::Nothing => ready!(self.poll_signals())?,
+                Found::Nothing => ready!(self.poll_signals(Direction::Read))?,
             }
         }
     }
@@ -263,6 +293,7 @@ impl LaneStream {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let mut has_spun = false;
+        self.is_writer_asleep = false;
         loop {
             if self.is_alone {
                 return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -280,7 +311,7 @@ impl LaneStream {
             self.wakers.set(Direction::Write, cx.waker());
             let may_sleep = self.writer.wait(&self.pages);
             if self.checked(may_sleep)? {
-                ready!(self.poll_signals())?;
+                ready!(self.poll_signals(Direction::Write))?;
             }
         }
     }
@@ -358,7 +389,7 @@ mod tests {
     use std::os::fd::OwnedFd;
 
     use rustix::thread::CpuSet;
-    use tokio::io::AsyncWriteExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::super::RING_BYTES_MIN;
     use super::*;
@@ -393,6 +424,37 @@ mod tests {
         assert_eq!(server.patience(), None, "this thread serves others, too");
         let (server, _client) = pair(Spin::Off);
         assert_eq!(server.patience(), None, "the policy is not to");
+    }
+
+    /// The reader finds the bell rung that was meant for the writer, which sleeps.
+    #[tokio::test]
+    async fn no_direction_takes_the_others_signal_away() {
+        use std::sync::atomic::AtomicBool;
+        struct Woken(AtomicBool);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let (mut server, mut client) = pair(Spin::Off);
+        let full = [0; RING_BYTES_MIN as usize];
+        server.write_all(&full).await.unwrap();
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        let more = [IoSlice::new(b"more")];
+        assert!(server.poll_write_some(&mut cx, &more).is_pending());
+        client.read_exact(&mut [0; 4096]).await.unwrap();
+        // The reactor sees the ring, and with no waker of ours involved the reader takes it.
+        server.wakers.set(Direction::Write, Waker::noop());
+        server.bell.readable().await.unwrap().retain_ready();
+        server.wakers.set(Direction::Write, &waker);
+        woken.0.store(false, Ordering::Relaxed);
+        let mut space = [0; 8];
+        let mut into = ReadBuf::new(&mut space);
+        let mut reader = Context::from_waker(Waker::noop());
+        assert!(server.poll_read_some(&mut reader, &mut into).is_pending());
+        assert!(woken.0.load(Ordering::Relaxed));
     }
 
     #[tokio::test]

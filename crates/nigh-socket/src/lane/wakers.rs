@@ -17,17 +17,25 @@ pub(super) enum Direction {
 
 impl Wakers {
     pub(super) fn set(&self, direction: Direction, waker: &Waker) {
-        let place = match direction {
-            Direction::Read => 0,
-            Direction::Write => 1,
-        };
         let mut waiting = self.lock();
-        if let Some(known) = waiting.get_mut(place) {
-            match known {
-                Some(known) if known.will_wake(waker) => {}
-                _ => *known = Some(waker.clone()),
-            }
+        let [reader, writer] = &mut *waiting;
+        let known = match direction {
+            Direction::Read => reader,
+            Direction::Write => writer,
+        };
+        match known {
+            Some(known) if known.will_wake(waker) => {}
+            _ => *known = Some(waker.clone()),
         }
+    }
+
+    pub(super) fn wake_one(&self, direction: Direction) {
+        let [reader, writer] = self.lock().clone();
+        let waiting = match direction {
+            Direction::Read => reader,
+            Direction::Write => writer,
+        };
+        waiting.into_iter().for_each(Waker::wake);
     }
 
     fn lock(&self) -> MutexGuard<'_, [Option<Waker>; 2]> {

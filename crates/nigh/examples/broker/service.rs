@@ -5,35 +5,36 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use nigh::{DescriptorsExt as _, RequestExt as _};
+use nigh::{DescriptorsExt as _, FileKind, RequestExt as _, fdcheck};
 use nigh_testkit::service::proto::broker_server::Broker;
 use nigh_testkit::service::proto::wish::Wish as Kind;
 use nigh_testkit::service::proto::{Gift, Wish};
 use tonic::{Request, Response, Status};
 
-/// Files beneath one directory, for reading, and ports of the loopback address.
+/// Gives files beneath one directory, for reading, and certain ports of the loopback address.
 #[derive(Debug)]
-pub(crate) struct Files {
+pub(crate) struct Giver {
     root: Arc<File>,
+    ports: Arc<[u16]>,
 }
 
-impl Files {
-    pub(crate) fn beneath(root: &str) -> std::io::Result<Self> {
-        let root = Arc::new(File::open(root)?);
-        Ok(Self { root })
+impl Giver {
+    pub(crate) fn new(root: &str, ports: &[u16]) -> std::io::Result<Self> {
+        let (root, ports) = (Arc::new(File::open(root)?), ports.into());
+        Ok(Self { root, ports })
     }
 
     async fn grant(&self, wish: &Wish) -> Result<OwnedFd, Status> {
         let (root, wish) = (Arc::clone(&self.root), wish.wish.clone());
+        let ports = Arc::clone(&self.ports);
         // Opening may wait for a disk or a network: not on the reactor.
         let giving = tokio::task::spawn_blocking(move || match wish {
             // Neither `..` nor a link leads out of the root, also while somebody changes it.
-            Some(Kind::Open(name)) => nigh_socket::open_beneath(&*root, name, false)
-                .map_err(|error| Status::permission_denied(format!("open: {error}"))),
+            Some(Kind::Open(name)) => open(&root, &name),
             Some(Kind::Bind(port)) => {
-                let port = u16::try_from(port);
-                let port = port.map_err(|_| Status::invalid_argument("bind: not a port"))?;
-                Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, port))?.into())
+                let port = ports.iter().find(|one| u32::from(**one) == port);
+                let port = port.ok_or_else(|| Status::permission_denied("not one of the ports"))?;
+                Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, *port))?.into())
             }
             None => Err(Status::invalid_argument("nothing was asked for")),
         });
@@ -43,14 +44,20 @@ impl Files {
     }
 }
 
+fn open(root: &File, name: &str) -> Result<OwnedFd, Status> {
+    let opened = nigh_socket::open_beneath(root, name, false);
+    let file = opened.map_err(|error| Status::permission_denied(format!("open: {error}")))?;
+    // A directory would lead out of the root, by `..`.
+    fdcheck::require_kind(&file, FileKind::Regular)
+        .map_err(|error| Status::permission_denied(error.to_string()))?;
+    Ok(file)
+}
+
 #[tonic::async_trait]
-impl Broker for Files {
+impl Broker for Giver {
     async fn give(&self, request: Request<Wish>) -> Result<Response<Gift>, Status> {
         let given = self.grant(request.get_ref()).await;
-        let verdict = match &given {
-            Ok(_) => "given".to_owned(),
-            Err(status) => format!("refused: {}", status.message()),
-        };
+        let verdict = given.as_ref().map_or_else(Status::message, |_| "given");
         // The caller's words are shown escaped: they cannot forge a line.
         let wish = &request.get_ref().wish;
         println!("audit: {}: {wish:?}: {verdict}", request.peer());

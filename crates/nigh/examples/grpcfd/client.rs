@@ -5,6 +5,7 @@ use nigh_testkit::service::proto::files_client::FilesClient;
 use nigh_testkit::service::proto::{DownloadRequest, Payload};
 
 use crate::Fault;
+use crate::chat::chat;
 use crate::content::{Made, contents, message};
 
 async fn unary(client: &mut FilesClient<Channel>, files: &Made, count: u32) -> Result<(), Fault> {
@@ -38,7 +39,7 @@ async fn stream(client: &mut FilesClient<Channel>, count: u32) -> Result<(), Fau
     Ok(())
 }
 
-fn same(came: &[String], expected: &[String]) -> Result<(), Fault> {
+pub(crate) fn same(came: &[String], expected: &[String]) -> Result<(), Fault> {
     let differ = || format!("{came:?} came and not {expected:?}").into();
     (came == expected).then_some(()).ok_or_else(differ)
 }
@@ -55,6 +56,7 @@ pub(crate) async fn call(socket: &str, tls: &[String]) -> Result<(), Fault> {
         for (name, result) in [
             ("unary both ways", unary(&mut client, &files, count).await),
             ("server stream", stream(&mut client, count).await),
+            ("both streams", chat(&mut client, &files, count).await),
         ] {
             let name = format!("rust client, {kind}: {name}, {count} descriptors");
             match result {

@@ -5,26 +5,37 @@ use std::pin::Pin;
 use nigh::{DescriptorsExt as _, FdLimits, Listener, Policy, Server, ServerTls};
 use nigh_testkit::service::proto::files_server::{Files, FilesServer};
 use nigh_testkit::service::proto::{DownloadRequest, Payload};
-use tokio_stream::Stream;
-use tonic::{Request, Response, Status};
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::Fault;
-use crate::content::{Made, contents, message};
+use crate::content::{Made, message};
+
+type Payloads = Pin<Box<dyn Stream<Item = Result<Payload, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl Files for Made {
-    type ManyStream = Pin<Box<dyn Stream<Item = Result<Payload, Status>> + Send>>;
+    type ManyStream = Payloads;
+    type ChatStream = Payloads;
 
     async fn swap(&self, mut request: Request<Payload>) -> Result<Response<Payload>, Status> {
         let fds = request.descriptors();
         let mut reply = Response::new(Payload::default());
-        let mut urls = Vec::new();
-        for name in contents(&fds, request.get_ref()).await? {
-            let file = self.open(&format!("echo {name}"))?;
-            urls.push(reply.descriptors().attach_inode(file)?);
-        }
-        *reply.get_mut() = message(&urls);
+        let given = reply.descriptors();
+        *reply.get_mut() = self.echoed(&fds, &given, request.get_ref()).await?;
         Ok(reply)
+    }
+
+    async fn chat(
+        &self,
+        mut request: Request<Streaming<Payload>>,
+    ) -> Result<Response<Payloads>, Status> {
+        let (files, fds) = (self.clone(), request.descriptors());
+        let answers = request.into_inner().then(move |named| {
+            let (files, fds) = (files.clone(), fds.clone());
+            async move { files.echoed(&fds, &fds, &named?).await }
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn many(

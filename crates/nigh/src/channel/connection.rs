@@ -288,7 +288,8 @@ impl Connector {
         let keepalive = keepalive.map(|interval| (interval, self.options.keepalive_timeout));
         let opening = async {
             let io = Io::new(self.transport(Socket::Bare(stream)).await?, None);
-            Ok(nigh::open(io, self.address.clone(), keepalive).await)
+            let shared_memory = &self.options.shared_memory;
+            Ok(nigh::open(io, self.address.clone(), keepalive, shared_memory).await)
         };
         let must = self.options.wire == Wire::Nigh;
         let began = Instant::now();
@@ -300,6 +301,10 @@ impl Connector {
                 return Ok(Some(Carrier::Nigh(Arc::new(handle))));
             }
             Ok(Err(error)) => return Err(error),
+            // It does speak nigh; what it sent, or this system, is broken.
+            Ok(Ok(Err(error @ nigh::GreetingError::SharedMemory(_)))) => {
+                return Err(self.failed("the nigh greeting", io::Error::other(error)));
+            }
             Ok(Ok(Err(error))) => io::Error::from(error),
             Err(_) if must => return Err(self.timed_out(until.duration_since(began))),
             Err(_) => io::ErrorKind::TimedOut.into(),

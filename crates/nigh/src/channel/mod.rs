@@ -20,6 +20,7 @@ use tonic::body::Body;
 use crate::deadline::FAR;
 use crate::fd::FdLimits;
 use crate::limits::{KEEPALIVE_REMOTE, KEEPALIVE_TIMEOUT};
+use crate::shared_memory::SharedMemory;
 use crate::tls::{ClientTls, TlsError};
 use connection::Connector;
 
@@ -128,6 +129,7 @@ pub struct ChannelOptions {
     keepalive_timeout: Duration,
     wire: Wire,
     nigh_answer_time: Duration,
+    shared_memory: SharedMemory,
 }
 
 impl Default for ChannelOptions {
@@ -142,6 +144,7 @@ impl Default for ChannelOptions {
             keepalive_timeout: KEEPALIVE_TIMEOUT,
             wire: Wire::Auto,
             nigh_answer_time: Duration::from_millis(200),
+            shared_memory: SharedMemory::off(),
         }
     }
 }
@@ -218,6 +221,13 @@ impl ChannelOptions {
     #[must_use]
     pub fn nigh_answer_time(mut self, time: Duration) -> Self {
         self.nigh_answer_time = time;
+        self
+    }
+
+    /// Whether calls over the nigh wire travel through shared memory, if the server allows it. Default off.
+    #[must_use]
+    pub fn shared_memory(mut self, shared_memory: SharedMemory) -> Self {
+        self.shared_memory = shared_memory;
         self
     }
 

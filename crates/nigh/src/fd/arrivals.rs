@@ -1,7 +1,8 @@
 //! Descriptors that came, with the part of the stream they came in, until it is known whose they are.
 //!
 //! The kernel gives a message's descriptors with its first byte, may put earlier bytes in front of it, and never
-//! reads past it: one reception holds at most one message with descriptors, and a frame that carries some begins in it.
+//! reads past it: one reception holds at most one message with descriptors, and a frame that carries some begins in it
+//! [5.2].
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;

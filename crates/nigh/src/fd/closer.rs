@@ -28,3 +28,27 @@ pub(crate) fn drop_off<T: Send + 'static>(load: T) {
         let _ = closer.send(Box::new(load));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says which thread dropped it.
+    struct Witness(Sender<Option<String>>);
+
+    impl Drop for Witness {
+        fn drop(&mut self) {
+            let name = std::thread::current().name().map(str::to_owned);
+            self.0.send(name).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_dropped_off_is_closed_on_another_thread() {
+        let (told, tells) = channel();
+        drop_off(vec![Witness(told.clone()), Witness(told)]);
+        for _ in 0..2 {
+            assert_eq!(tells.recv().unwrap().as_deref(), Some("nigh-closer"));
+        }
+    }
+}

@@ -65,7 +65,7 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// The byte that says it on the wire; only a sender's losses travel.
+    /// The byte that says it on the wire; only a sender's losses travel [6.1].
     pub(super) fn code(self) -> u8 {
         match self {
             Self::TooManyInFlight => 1,
@@ -82,7 +82,7 @@ impl Loss {
         }
     }
 
-    /// What the call's caller is told.
+    /// What the call's caller is told [7.1].
     pub(crate) fn status(self) -> Status {
         let text = format!("the call's descriptors were lost: {self}");
         match self {

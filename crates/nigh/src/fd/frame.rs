@@ -1,14 +1,15 @@
 //! The extension frames two nigh ends exchange over HTTP/2 (RFC 9113 §5.5): written out, and read with suspicion.
 //!
+//! Numbers in brackets, here and in the rest of `fd/`, are clauses of docs/wire/descriptors.md.
 //! Any other peer ignores them (§4.1). Until a HELLO has come, a frame of this type is somebody else's and means nothing.
 
 /// Length of every HTTP/2 frame head (RFC 9113 §4.1).
 pub(super) const HEAD_BYTES: usize = 9;
 
-/// The frame type: in the range nobody has registered, on stream 0, without flags.
+/// The frame type: in the range nobody has registered, on stream 0, without flags [2.1].
 pub(super) const TYPE: u8 = 0xfd;
 
-/// Bytes of payload that are looked at; a longer frame of this type is not ours.
+/// Bytes of payload that are looked at; a longer frame of this type is not ours [2.2].
 pub(super) const PAYLOAD_BYTES_MAX: usize = 64;
 
 const MAGIC: &[u8; 4] = b"nigh";
@@ -18,7 +19,7 @@ const FDS: u8 = 2;
 const DONE: u8 = 3;
 const ACCEPTS: u8 = 1;
 
-/// The PING that follows a client's HELLO: who answers it without a HELLO of its own is not nigh.
+/// The PING that follows a client's HELLO: who answers it without a HELLO of its own is not nigh [3.1, 3.3].
 pub(super) const PING: [u8; 17] = *b"\x00\x00\x08\x06\x00\x00\x00\x00\x00nigh-fds";
 /// The answer to it.
 pub(super) const PONG: [u8; 17] = *b"\x00\x00\x08\x06\x01\x00\x00\x00\x00nigh-fds";
@@ -57,7 +58,7 @@ pub(super) enum Frame {
     Unknown,
 }
 
-/// What no honest peer sends: the connection ends.
+/// What no honest peer sends: the connection ends [1.3, 2.3].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Malformed {
     #[error("a malformed descriptor frame of kind {kind}, {length} bytes long")]

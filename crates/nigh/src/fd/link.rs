@@ -265,9 +265,11 @@ impl Link {
         at: u64,
         frame: Result<Frame, Malformed>,
     ) -> Result<(), Malformed> {
-        let known = matches!(self.peering(), Peering::Nigh(_));
+        let peering = self.peering();
+        let known = matches!(peering, Peering::Nigh(_));
         match frame {
-            Ok(Frame::Hello(hello)) if !known => self.greeted(hello),
+            // The first, in its place; any other is ignored [3.2, 3.5].
+            Ok(Frame::Hello(hello)) if peering == Peering::Unknown => self.greeted(hello),
             Ok(Frame::Fds(fds)) if known => {
                 let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
                 let arrival = arrivals.at(at);
@@ -355,7 +357,7 @@ impl Link {
         if self.side == Side::Client || state.closed {
             return Ok(None);
         }
-        // An honest client has no more calls with descriptors on their way than it was told.
+        // An honest client has no more calls with descriptors on their way than it was told [5.4].
         let ahead_max = (self.terms.calls_max as usize).saturating_mul(2);
         if state.unclaimed > ahead_max {
             return Err(Malformed::TooManyCalls);

@@ -1,4 +1,4 @@
-//! Where in the bytes that go out a frame of ours may stand: between frames, never inside a header block.
+//! Where in the bytes that go out a frame of ours may stand: between frames, never inside a header block [2.4].
 
 use super::frame::HEAD_BYTES;
 

@@ -75,7 +75,14 @@ impl ServerCall {
         let id = id.map(|id| id.to_str().ok().and_then(|id| id.parse().ok()));
         let id = id.map(|id| id.ok_or_else(bad)).transpose()?;
         let call = match id {
-            Some(id) => link.claim(id).ok_or_else(bad)?,
+            Some(id) => {
+                let call = link.claim(id).ok_or_else(bad)?;
+                if !matches!(link.peering(), Peering::Nigh(hello) if hello.accepts) {
+                    // Its HELLO says that it takes none [3.4].
+                    call.close(Incapable::NotAccepted);
+                }
+                call
+            }
             None => Call::incapable(match link.peering() {
                 Peering::Not(why) => why,
                 _ => Incapable::NotNigh,
@@ -143,7 +150,7 @@ impl Drop for ServerCall {
 
 /// An answer, which fails when descriptors of its call are lost.
 ///
-/// Trap: nothing on the wire tells grpcfd's receiver of a descriptor that the kernel refused. So the status waits until
+/// Trap: nothing on the wire tells grpcfd's receiver of a descriptor that the kernel refused [9.6]. So the status waits until
 /// all of them have left, and an empty DATA frame goes before it, for those that have no byte to leave with.
 struct AnswerWithFds {
     body: Option<Body>,

@@ -15,13 +15,16 @@ pub(crate) const BYTES: usize = 40;
 /// Clause 2.3: a longer one is refused; what is longer than [`BYTES`] is skipped.
 pub(crate) const BYTES_MAX: u16 = 1024;
 
+/// Clause 14: the frames go through shared memory.
+pub(crate) const SHARED_MEMORY: u32 = 2;
+
 const WINDOW_MAX: u32 = i32::MAX.unsigned_abs();
 
 /// What one side says of itself: its version and what it accepts from the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Greeting {
     pub(crate) version: u16,
-    /// Bits of clause 2.5; none is defined in version 1.
+    /// Bits of clause 2.5.
     pub(crate) features: u32,
     pub(crate) frame_bytes_max: u32,
     pub(crate) header_bytes_max: u32,

@@ -13,6 +13,8 @@ pub(crate) enum Violation {
     Version { offered: u16, answered: u16 },
     #[error("a greeting with {limit} of {value}")]
     GreetingLimit { limit: &'static str, value: u32 },
+    #[error("bytes or descriptors beside the shared memory that was agreed on")]
+    SharedMemory,
     #[error("a frame of unknown kind {code}")]
     FrameKind { code: u8 },
     #[error("a {kind:?} frame of {length} bytes, the limit is {max}")]

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 
 use crate::frame::{Accepted, Decoder, Out};
+use crate::io::Io;
 
 /// Slices of one write; a large message takes two, its header and itself.
 const SLICES_MAX: usize = 32;
@@ -23,6 +24,13 @@ pub(crate) struct Line<S> {
     /// Reads that brought something.
     pub(crate) reads: u64,
     needs_flush: bool,
+}
+
+impl Line<Io> {
+    /// Whether it is worth to look for what comes next before sleeping.
+    pub(crate) fn set_eager(&mut self, is_eager: bool) {
+        self.io.set_eager(is_eager);
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {

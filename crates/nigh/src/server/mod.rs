@@ -36,6 +36,7 @@ use protocol::Streams;
 
 use crate::fd::{FdLimits, Receivers};
 use crate::limits::Limits;
+use crate::shared_memory::SharedMemory;
 use crate::tls::ServerTls;
 
 /// Of the services that nigh itself adds.
@@ -106,6 +107,13 @@ impl Server {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Whether callers over the nigh wire may move to shared memory. Default off. A later [`limits`](Self::limits) replaces it.
+    #[must_use]
+    pub fn shared_memory(mut self, shared_memory: SharedMemory) -> Self {
+        self.limits.nigh.shared_memory = shared_memory;
         self
     }
 
@@ -323,7 +331,10 @@ impl Server {
         self.check()?;
         let mut health = self.health.take();
         if let Some(health) = &mut health {
-            health.open(self.services.keys().copied()).await;
+            let named = self.health_names.iter().copied();
+            health
+                .open(self.services.keys().copied().chain(named))
+                .await;
         }
         let succession = self.succession.take();
         let mut front = self.into_front();

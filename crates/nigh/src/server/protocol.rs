@@ -148,11 +148,7 @@ async fn serve(
         ),
     };
     let greeting_time = limits.connections.greeting_time;
-    let no_descriptors = match (&peer, &tls) {
-        (Peer::Local(_), None) => Incapable::NotNigh,
-        (Peer::Local(_), Some(_)) => Incapable::Tls,
-        _ => Incapable::NotLocal,
-    };
+    let no_descriptors = why_none(&peer, tls.is_some());
     let transport = match tls {
         None => Transport::Plain(socket),
         Some(tls) => {
@@ -193,6 +189,15 @@ async fn serve(
     // The quota is charged until the last byte is out.
     drop(hold);
     served
+}
+
+/// Why calls of this peer carry no descriptors, where they carry none.
+fn why_none(peer: &Peer, tls: bool) -> Incapable {
+    match (peer, tls) {
+        (Peer::Local(_), false) => Incapable::NotNigh,
+        (Peer::Local(_), true) => Incapable::Tls,
+        _ => Incapable::NotLocal,
+    }
 }
 
 /// Makes the connection ready for descriptors, where it can carry any.

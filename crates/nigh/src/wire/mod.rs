@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use nigh_socket::lane::LaneFault;
 use nigh_socket::{Drain, DrainReason};
 use tokio::io::AsyncReadExt as _;
 
@@ -86,12 +87,25 @@ pub(crate) enum WireError {
     Http(#[from] hyper::Error),
     #[error("nigh: {0}")]
     Nigh(#[from] Violation),
+    #[error("{0}")]
+    SharedMemory(LaneFault),
     #[error("no sign of life")]
     Dead,
     #[error("no wire known here begins like that")]
     Unrecognised,
     #[error("said nothing recognisable for {} ms", .0.as_millis())]
     Silent(Duration),
+}
+
+impl WireError {
+    /// A peer that corrupts shared memory has done more than to vanish.
+    fn named(self) -> Self {
+        let fault = match &self {
+            Self::Io(error) => error.get_ref().and_then(|error| error.downcast_ref()),
+            _ => None,
+        };
+        fault.copied().map_or(self, Self::SharedMemory)
+    }
 }
 
 pub(crate) type Served = Pin<Box<dyn Future<Output = Result<(), WireError>> + Send>>;

@@ -2,6 +2,7 @@
 //!
 //! A [`Stage`](stage::Stage) is set up once; each row of the table is one small function on it. To add a row, add one to [`ROWS`].
 
+mod files;
 mod rows;
 mod sockets;
 mod stage;
@@ -77,7 +78,7 @@ struct Done {
 }
 
 /// The table, from top to bottom.
-const ROWS: [(&str, Act); 20] = [
+const ROWS: [(&str, Act); 21] = [
     ("a stock gRPC client asks who it is", |stage| {
         Box::pin(rows::stock_who(stage))
     }),
@@ -110,6 +111,9 @@ const ROWS: [(&str, Act); 20] = [
     }),
     ("a conversation, answered line by line", |stage| {
         Box::pin(rows::conversation(stage))
+    }),
+    ("an open file, there and back", |stage| {
+        Box::pin(files::both_ways(stage))
     }),
     ("dRPC on the same server: the greeting", |stage| {
         Box::pin(rows::greeting(stage))

@@ -46,6 +46,8 @@ impl Conn {
         cx: &mut Context<'_>,
     ) -> Turn {
         let mut is_broken = false;
+        // A call that is alone waits for nothing else; several keep this thread busy.
+        line.set_eager(solo.is_some());
         for _ in 0..TURN_READS {
             is_broken = is_broken || self.write(line, cx).is_err();
             let read = line.poll_read(cx);

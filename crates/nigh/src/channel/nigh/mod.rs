@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use nigh_socket::Address;
+use nigh_socket::lane::LaneError;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 
@@ -24,11 +25,12 @@ pub(super) use call::{Refused, call};
 use state::Client;
 
 use crate::frame::Violation;
-use crate::frame::greeting::{Greeting, VERSION};
+use crate::frame::greeting::{Greeting, SHARED_MEMORY, VERSION};
 use crate::io::Io;
 use crate::link::Link;
 use crate::link::keepalive::Keepalive;
 use crate::link::line::Line;
+use crate::shared_memory::{self, SharedMemory};
 
 /// What the channel takes: large enough that a local transfer never waits for credit.
 const OURS: Greeting = Greeting {
@@ -51,6 +53,8 @@ pub(super) enum GreetingError {
     Violation(#[from] Violation),
     #[error("the server closed the connection")]
     Closed,
+    #[error("{0}")]
+    SharedMemory(#[from] LaneError),
 }
 
 impl From<GreetingError> for std::io::Error {
@@ -99,8 +103,13 @@ pub(super) async fn open(
     mut io: Io,
     address: Address,
     keepalive: Option<(Duration, Duration)>,
+    shared_memory: &SharedMemory,
 ) -> Result<(Handle, impl Future<Output = ()> + Send + use<>), GreetingError> {
-    let (theirs, rest) = greet(&mut io).await?;
+    let (theirs, rest) = if shared_memory.suits(&io) {
+        greet_offering(&mut io, shared_memory).await?
+    } else {
+        greet(&mut io).await?
+    };
     io.suit_frames();
     let line = Line::new(io, OURS.accepted(), rest);
     let places = usize::try_from(theirs.streams_max).unwrap_or(usize::MAX);
@@ -132,12 +141,62 @@ async fn greet(io: &mut Io) -> Result<(Greeting, BytesMut), GreetingError> {
         if io.read_buf(&mut read).await? == 0 {
             return Err(GreetingError::Closed);
         }
-        if let Some((theirs, length)) = Greeting::decode(&read)? {
-            if theirs.version > VERSION {
-                let (offered, answered) = (VERSION, theirs.version);
-                return Err(Violation::Version { offered, answered }.into());
-            }
+        if let Some((theirs, length)) = decode(&read)? {
             return Ok((theirs, read.split_off(length)));
         }
+    }
+}
+
+/// As [`greet`], and moves to shared memory if the server sends some (clause 14).
+async fn greet_offering(
+    io: &mut Io,
+    shared_memory: &SharedMemory,
+) -> Result<(Greeting, BytesMut), GreetingError> {
+    let offer = Greeting {
+        features: OURS.features | SHARED_MEMORY,
+        ..OURS
+    };
+    io.write_all(&offer.encode()).await?;
+    io.flush().await?;
+    let (mut read, mut descriptors) = (BytesMut::new(), Vec::new());
+    let (theirs, length) = loop {
+        let socket = io.unix().ok_or(GreetingError::Closed)?;
+        let mut buffer = [0; 256];
+        let chunk = socket.recv_with_fds(&mut buffer).await;
+        let chunk = chunk.map_err(std::io::Error::other)?;
+        if chunk.length == 0 {
+            return Err(GreetingError::Closed);
+        }
+        read.extend_from_slice(buffer.get(..chunk.length).unwrap_or_default());
+        descriptors.extend(chunk.fds);
+        if descriptors.len() > shared_memory::DESCRIPTORS {
+            return Err(Violation::SharedMemory.into());
+        }
+        if let Some(found) = decode(&read)? {
+            break found;
+        }
+    };
+    let rest = read.split_off(length);
+    if theirs.features & SHARED_MEMORY != 0 {
+        let lane = SharedMemory::accept(descriptors)?;
+        if !rest.is_empty() {
+            return Err(Violation::SharedMemory.into());
+        }
+        io.switch(lane, shared_memory.policy())?;
+    } else if !descriptors.is_empty() {
+        return Err(Violation::SharedMemory.into());
+    }
+    Ok((theirs, rest))
+}
+
+/// The server's greeting and its length, once it is there.
+fn decode(read: &[u8]) -> Result<Option<(Greeting, usize)>, Violation> {
+    let found = Greeting::decode(read)?;
+    match found {
+        Some((theirs, _)) if theirs.version > VERSION => Err(Violation::Version {
+            offered: VERSION,
+            answered: theirs.version,
+        }),
+        found => Ok(found),
     }
 }

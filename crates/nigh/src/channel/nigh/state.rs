@@ -121,5 +121,10 @@ pub(super) fn begin(state: &mut State<Client>, stream: u32, is_whole: bool) -> b
         Reading::Driver
     };
     own.solo_calls += u64::from(is_alone);
+    if is_alone {
+        // A driver that waited for room in the middle of a write said that it need not be woken: the call writes on in its
+        // place, and is what the connection wakes from now on.
+        state.driver_asleep();
+    }
     is_alone
 }

@@ -1,6 +1,7 @@
 //! The way of descriptors with a scripted socket: short writes, boundaries anywhere, and what the kernel drops.
 
 mod carrier;
+mod golden;
 
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};

@@ -230,6 +230,9 @@ impl Connection {
         if handled > 0 || self.turn_calls >= TURN_CALLS {
             return Ok(ControlFlow::Continue(true));
         }
+        // With nobody at work the next frame is what this thread waits for.
+        let is_idle = self.link.lock().open == 0;
+        self.line.set_eager(is_idle);
         match self.line.poll_read(cx)? {
             Poll::Pending => Ok(ControlFlow::Continue(false)),
             Poll::Ready(0) => Ok(ControlFlow::Break(())),

@@ -6,13 +6,17 @@ mod pace;
 #[cfg(test)]
 mod tests;
 
+use std::io::IoSlice;
+
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Claim, Served, Session, Wire, WireError};
-use crate::frame::greeting::{self, Greeting, MAGIC};
+use crate::frame::greeting::{self, Greeting, MAGIC, SHARED_MEMORY};
 use crate::io::Io;
 use crate::limits::NighLimits;
+use crate::shared_memory::SharedMemory;
 use connection::Connection;
 
 #[derive(Debug)]
@@ -31,24 +35,29 @@ impl Wire for Nigh {
         }
     }
 
-    fn serve(&self, mut io: Io, session: Session) -> Served {
+    fn serve(&self, mut io: Io, mut session: Session) -> Served {
         Box::pin(async move {
             let time = session.limits.connections.greeting_time;
             let shaken = tokio::time::timeout(time, greet(&mut io, &session.limits.nigh)).await;
-            let (theirs, ours, rest) = shaken.map_err(|_| WireError::Silent(time))??;
+            let (theirs, ours, rest, place) = shaken.map_err(|_| WireError::Silent(time))??;
+            if place.is_some() {
+                // The socket carries nothing any more.
+                session.calls = session.calls.linked(None);
+            }
+            // The lane's place is taken until the connection has ended.
+            let _place = place;
             io.suit_frames();
-            Connection::new(io, rest, (ours, theirs), session)
-                .run()
-                .await
+            let connection = Connection::new(io, rest, (ours, theirs), session);
+            connection.run().await.map_err(WireError::named)
         })
     }
 }
 
-/// Reads the client's greeting and answers it: theirs, ours, and what came behind theirs.
-async fn greet(
-    io: &mut Io,
-    limits: &NighLimits,
-) -> Result<(Greeting, Greeting, BytesMut), WireError> {
+/// Both greetings, what came behind the client's, and the place among the lanes if there is one.
+type Greeted = (Greeting, Greeting, BytesMut, Option<OwnedSemaphorePermit>);
+
+/// Reads the client's greeting and answers it.
+async fn greet(io: &mut Io, limits: &NighLimits) -> Result<Greeted, WireError> {
     let mut read = BytesMut::with_capacity(256);
     let (theirs, length) = loop {
         if let Some(found) = Greeting::decode(&read)? {
@@ -59,7 +68,7 @@ async fn greet(
         }
     };
     let rest = read.split_off(length);
-    let ours = Greeting {
+    let mut ours = Greeting {
         version: theirs.version.min(greeting::VERSION),
         features: 0,
         frame_bytes_max: limits.frame_bytes_max,
@@ -70,7 +79,47 @@ async fn greet(
         paths_max: limits.paths_max,
     }
     .clamped();
+    let is_offered = theirs.features & SHARED_MEMORY != 0;
+    if is_offered
+        && rest.is_empty()
+        && let Some(place) = share(io, &limits.shared_memory, &mut ours).await?
+    {
+        return Ok((theirs, ours, rest, Some(place)));
+    }
     io.write_all(&ours.encode()).await?;
     io.flush().await?;
-    Ok((theirs, ours, rest))
+    Ok((theirs, ours, rest, None))
+}
+
+/// Answers with a lane (clause 14.2) and moves there; `None`: nothing was sent, and there will be none.
+async fn share(
+    io: &mut Io,
+    terms: &SharedMemory,
+    ours: &mut Greeting,
+) -> Result<Option<OwnedSemaphorePermit>, WireError> {
+    if !terms.suits(io) {
+        return Ok(None);
+    }
+    let (Some((lane, place)), Some(socket)) = (terms.lane(), io.unix()) else {
+        return Ok(None);
+    };
+    let answer = Greeting {
+        features: ours.features | SHARED_MEMORY,
+        ..*ours
+    };
+    let bytes = answer.encode();
+    let sent = socket
+        .send_with_fds(&[IoSlice::new(&bytes)], &lane.descriptors())
+        .await;
+    let sent = match sent {
+        Ok(sent) => sent,
+        Err(error) => {
+            tracing::warn!("a connection stays on its socket: {error}");
+            return Ok(None);
+        }
+    };
+    *ours = answer;
+    io.write_all(bytes.get(sent..).unwrap_or_default()).await?;
+    io.switch(lane, terms.policy())?;
+    Ok(Some(place))
 }

@@ -1,11 +1,15 @@
 //! Every kind of call carries descriptors both ways, and a call's metadata stays the user's.
 
-use nigh::{AttachError, Descriptors, DescriptorsExt as _, FdIndex, FdLimits, TakeError};
+use nigh::{
+    AttachError, Descriptors, DescriptorsExt as _, FdIndex, FdLimits, RequestExt as _, TakeError,
+};
+use nigh_testkit::service::proto::test_client::TestClient;
+use nigh_testkit::service::proto::test_server::TestServer;
 use nigh_testkit::service::proto::{DownloadRequest, Payload};
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Request};
 
-use super::service::{connect, mentioned, message, name_of, named, roomy, serve};
+use super::service::{Mirror, NAME, connect, mentioned, message, name_of, named, roomy, serve};
 
 #[tokio::test]
 async fn a_unary_call_carries_files_both_ways() {
@@ -130,5 +134,47 @@ async fn handlers_see_no_metadata_but_the_callers() {
         .unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert_eq!(status.message(), "te content-type user-agent");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn files_pass_interceptors_which_see_what_they_always_saw() {
+    let demand = |request: Request<()>| {
+        let metadata = request.metadata();
+        let is_known = metadata.get("token").is_some_and(|token| token == "secret");
+        let strange = metadata.clone().into_headers();
+        let mut strange = strange
+            .keys()
+            .filter(|name| name.as_str().contains("nigh-"));
+        match (is_known, request.peer().as_local(), strange.next()) {
+            (true, Some(_), None) => Ok(request),
+            other => Err(tonic::Status::unauthenticated(format!("{other:?}"))),
+        }
+    };
+    let add = |mut request: Request<()>| {
+        request
+            .metadata_mut()
+            .insert("token", "secret".parse().unwrap());
+        Ok(request)
+    };
+    let socket = nigh_testkit::TempSocket::private();
+    let listener = crate::common::bind(&socket, 0o600);
+    let served = crate::common::Served::of(socket, listener, |server| {
+        let service = TestServer::with_interceptor(Mirror::default(), demand);
+        server
+            .service(service)
+            .receive_descriptors(NAME, FdLimits::default())
+    });
+    let options = nigh::Channel::options().descriptors(FdLimits::default());
+    let channel = options.connect(served.address()).await.unwrap();
+    let mut client = TestClient::with_interceptor(channel, add);
+    let mut request = Request::new(Payload::default());
+    let index = request.attach(named("through")).unwrap();
+    *request.get_mut() = message(&[index], 0);
+    let reply = client.echo(request).await.unwrap();
+    let names = reply.metadata().clone().into_headers();
+    assert!(names.keys().all(|name| !name.as_str().contains("nigh")));
+    let fd = reply.take_fd(mentioned(reply.get_ref())[0]).unwrap();
+    assert_eq!(name_of(fd), "through");
     served.stop().await;
 }

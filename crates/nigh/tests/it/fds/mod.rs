@@ -11,3 +11,4 @@ mod limits;
 mod losses;
 mod service;
 mod table;
+mod wire;

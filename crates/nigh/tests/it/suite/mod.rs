@@ -4,7 +4,7 @@ mod interop;
 mod random;
 mod semantics;
 
-use nigh::{Channel, ClientTls, Policy, Server, ServerTls, Wire};
+use nigh::{Channel, ClientTls, Policy, Server, ServerTls, SharedMemory, Wire};
 use nigh_testkit::TempSocket;
 use nigh_testkit::service::proto::test_client::TestClient;
 
@@ -21,6 +21,7 @@ pub(crate) struct Stage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Over {
     Nigh,
+    SharedMemory,
     Http2,
     Tls,
 }
@@ -31,11 +32,16 @@ impl Stage {
             return Self::tls(change).await;
         }
         let wire = match over {
-            Over::Nigh => Wire::Nigh,
+            Over::Nigh | Over::SharedMemory => Wire::Nigh,
             _ => Wire::Http2,
         };
-        let served = Served::with(change);
+        let shared_memory = match over {
+            Over::SharedMemory => SharedMemory::on(),
+            _ => SharedMemory::off(),
+        };
+        let served = Served::with(|server| change(server).shared_memory(shared_memory.clone()));
         let options = Channel::options().wire(wire).wait(false);
+        let options = options.shared_memory(shared_memory);
         let channel = options.connect(served.address()).await.unwrap();
         Self { served, channel }
     }
@@ -83,6 +89,22 @@ macro_rules! on_every_wire {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
                     super::$case(crate::suite::Over::Nigh).await;
+                }
+            )+
+        }
+        mod over_shared_memory {
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    super::$case(crate::suite::Over::SharedMemory).await;
+                }
+            )+
+        }
+        mod over_shared_memory_on_two_threads {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    super::$case(crate::suite::Over::SharedMemory).await;
                 }
             )+
         }

@@ -4,7 +4,7 @@
 
 use std::pin::pin;
 
-use nigh::{Channel, Wire};
+use nigh::{Channel, SharedMemory, Wire};
 use nigh_testkit::service::proto::test_client::TestClient;
 use nigh_testkit::service::proto::{DownloadRequest, Payload};
 use tonic::Code;
@@ -87,16 +87,19 @@ async fn step(dice: &mut Dice, client: &mut TestClient<Channel>) {
     }
 }
 
-async fn case(seed: u64) {
+async fn case(seed: u64, shared_memory: SharedMemory) {
+    let shared = shared_memory.clone();
     let served = Served::with(|server| {
         let mut limits = nigh::Limits::default();
         limits.nigh.concurrent_calls_max = 5;
         limits.nigh.stream_window_bytes = 60_000;
         limits.nigh.connection_window_bytes = 150_000;
         limits.nigh.frame_bytes_max = 16_000;
+        limits.nigh.shared_memory = shared;
         server.limits(limits)
     });
     let options = Channel::options().wire(Wire::Nigh).wait(false);
+    let options = options.shared_memory(shared_memory);
     let channel = options.connect(served.address()).await.unwrap();
     let mut callers = tokio::task::JoinSet::new();
     for caller in 0..9 {
@@ -137,13 +140,32 @@ async fn case(seed: u64) {
 #[tokio::test]
 async fn random_schedules_on_one_thread() {
     for seed in 1..6 {
-        case(seed).await;
+        case(seed, SharedMemory::off()).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_schedules_on_two_threads() {
     for seed in 11..16 {
-        case(seed).await;
+        case(seed, SharedMemory::off()).await;
+    }
+}
+
+/// The smallest rings, so that both sides wait for room all the time.
+fn small() -> SharedMemory {
+    SharedMemory::on().ring_bytes(4096)
+}
+
+#[tokio::test]
+async fn random_schedules_over_shared_memory_on_one_thread() {
+    for seed in 21..26 {
+        case(seed, small()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_schedules_over_shared_memory_on_two_threads() {
+    for seed in 31..36 {
+        case(seed, small()).await;
     }
 }
