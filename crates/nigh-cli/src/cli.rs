@@ -81,6 +81,9 @@ pub enum Command {
     Flagd(nigh_flagd::cli::Command),
     /// List listening Unix sockets
     Ls(LsArgs),
+    /// See, fetch or give a server's listeners, as a successor does
+    #[command(subcommand)]
+    Handover(HandoverCommand),
     /// Start a private server, call it in every way, and show what happened
     Demo(DemoArgs),
     /// Print a completion script
@@ -121,9 +124,14 @@ pub struct ServeArgs {
     /// Group of socket files, by name or id.
     #[arg(long, value_name = "GROUP")]
     pub group: Option<String>,
-    /// Take the address over from a server that listens there.
+    /// Replace the server that listens there: it hands over if it can, so that no call is lost; else its address
+    /// is taken over.
     #[arg(long)]
     pub replace: bool,
+    /// Where a successor asks for the listeners: a path, of which other users are kept away. Default: the first
+    /// socket file with `.handover` behind its name.
+    #[arg(long, value_name = "ADDR")]
+    pub handover: Option<Address>,
     /// Time that running calls get after SIGINT or SIGTERM; a second one cuts them off.
     #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "10s")]
     pub drain: Duration,
@@ -133,6 +141,38 @@ pub struct ServeArgs {
     /// Print one JSON object per listener.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What `nigh handover` does.
+#[derive(Debug, Subcommand)]
+pub enum HandoverCommand {
+    /// Ask a server what it would hand over, and leave it there
+    List {
+        /// The server's control socket.
+        #[arg(value_name = "CONTROL")]
+        control: Address,
+        /// Print one JSON object per listener.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a server's listeners over, and run a command with them: `{0}` is the number of the first one's descriptor
+    Fetch {
+        /// The server's control socket.
+        #[arg(value_name = "CONTROL")]
+        control: Address,
+        /// The command, as in `nigh handover fetch CONTROL -- nigh serve fd:{0}`.
+        #[arg(required = true, last = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+    /// Listen, serve nobody, and hand over to the first who asks
+    Give {
+        /// Where to be asked.
+        #[arg(value_name = "CONTROL")]
+        control: Address,
+        /// What to hold.
+        #[arg(required = true, value_name = "ADDR")]
+        addresses: Vec<Listen>,
+    },
 }
 
 /// A method and who may call it.

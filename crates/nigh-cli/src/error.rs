@@ -6,8 +6,9 @@ use std::io;
 use nigh::{ChannelError, ServerError};
 use nigh_drpc::CallError;
 use nigh_drpc::wire::{Status as DrpcStatus, Violation};
+use nigh_socket::handover::HandoverError;
 use nigh_socket::introspect::IntrospectError;
-use nigh_socket::{BindError, BindFault, ConnectError, ConnectFault, SocketKind};
+use nigh_socket::{AcceptError, BindError, BindFault, ConnectError, ConnectFault, SocketKind};
 use tonic::{Code, Status};
 
 use crate::call::ShowError;
@@ -47,6 +48,20 @@ pub enum Failure {
     /// A server did not start, or ended on its own.
     #[error(transparent)]
     Serve(#[from] ServerError),
+    /// Listeners were not handed over.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
+    /// The control socket of this server is broken.
+    #[error(transparent)]
+    Accept(#[from] AcceptError),
+    /// A command cannot be run.
+    #[error("cannot run {program}")]
+    NotRun {
+        /// The command.
+        program: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// A listener's role is not served.
     #[error(transparent)]
     NotServed(#[from] NotServed),
@@ -110,7 +125,7 @@ impl Failure {
                 status_exit_code(status.code())
             }
             Self::Schema(_) => 2,
-            Self::Channel(_) | Self::Connect(_) => 3,
+            Self::Channel(_) | Self::Connect(_) | Self::Handover(HandoverError::Connect(_)) => 3,
             _ => 1,
         }
     }
@@ -136,6 +151,8 @@ impl Failure {
             }
             Self::Bind(error) => error.hint().map(Into::into),
             Self::Serve(error) => error.hint().map(Into::into),
+            Self::Handover(error) => error.hint().map(Into::into),
+            Self::Accept(_) | Self::NotRun { .. } => None,
             Self::NotServed(_) | Self::Demo(_) | Self::Register(_) => None,
             Self::Introspect(error) => error.hint().map(Into::into),
             Self::Reply(error) => error.hint().map(Into::into),

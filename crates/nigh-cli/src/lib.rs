@@ -84,6 +84,7 @@ fn run(command: Command, when: When) -> Result<(), Failure> {
             Command::Drpc(args) => commands::drpc::run(args, when).await,
             Command::Tap(args) => commands::tap::run(args, when).await,
             Command::Flagd(command) => Ok(nigh_flagd::cli::run(command, false).await?),
+            Command::Handover(command) => commands::handover::run(command, when).await,
             Command::Demo(args) => commands::demo::run(args, when).await,
             Command::Ls(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
         }

@@ -7,6 +7,7 @@ mod engine;
 mod flagd;
 mod ls;
 mod program;
+mod restarts;
 mod serve;
 mod support;
 mod tap;

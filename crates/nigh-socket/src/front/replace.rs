@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::door::Arrival;
-use super::porter::Porter;
+use super::porter::{Porter, Successor};
 use super::relay::{Parcel, Relay};
 use crate::handover::{
     Given, HandoverError, Moving, Predecessor, RefusalReason, Request, Said, Tenure,
@@ -95,12 +95,13 @@ pub(super) async fn keep(
 
 async fn give(request: Request, doors: &Doors, porter: &Porter) -> Result<Given, HandoverError> {
     let listeners: Vec<&Listener> = doors.listeners.iter().map(|listener| &**listener).collect();
+    porter.note(Successor::Preparing);
     let prepared = request.offer(&listeners).await?;
-    porter.giving(true);
+    porter.note(Successor::Going);
     porter.hold().await;
-    let given = prepared.give(&listeners).await;
-    porter.giving(false);
-    given
+    let given = prepared.give(&listeners).await?;
+    porter.note(Successor::Serving);
+    Ok(given)
 }
 
 /// Drains with the successor in view: idle connections go there, and if it dies everything comes back.

@@ -127,7 +127,12 @@ async fn how_a_child_ended_is_told_as_often_as_it_is_asked() {
     assert_eq!(child.try_wait().unwrap().unwrap().code(), Some(3));
     child.kill().unwrap();
     // It waits for its line to end, which it does not.
-    let waits = || shell("exec cat <&3").kind(SocketKind::Stream).spawn().unwrap();
+    let waits = || {
+        shell("exec cat <&3")
+            .kind(SocketKind::Stream)
+            .spawn()
+            .unwrap()
+    };
     let (child, line) = waits();
     assert_eq!(child.try_wait().unwrap(), None);
     assert!(child.process().is_alive().unwrap() && child.pid() > 0);

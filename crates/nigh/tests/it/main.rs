@@ -20,6 +20,7 @@ mod log;
 mod panics;
 mod reconnect;
 mod refusal;
+mod replaced;
 mod start;
 mod suite;
 mod tls;
