@@ -10,9 +10,10 @@ fuzz_target!(|input: &[u8]| {
     let Some((&first, mut rest)) = input.split_first() else {
         return;
     };
-    let speaking = match first % 3 {
+    let speaking = match first % 4 {
         0 => Speaking::Chunked,
         1 => Speaking::Legacy,
+        2 => Speaking::Rows,
         _ => Speaking::Unknown,
     };
     let Ok(mut receiver) = Receiver::new(speaking, 1 << 20) else {

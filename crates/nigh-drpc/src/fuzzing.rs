@@ -11,6 +11,8 @@ use crate::wire::{CapTooLarge, Detector, Framing, Violation};
 pub enum Speaking {
     /// The chunked framing.
     Chunked,
+    /// The chunked framing with several chunks in a packet.
+    Rows,
     /// The legacy framing.
     Legacy,
     /// Whatever the first packet shows.
@@ -28,7 +30,7 @@ impl Receiver {
     /// For [`Speaking::Unknown`], a limit with which the framings cannot be told apart.
     pub fn new(speaking: Speaking, message_bytes_max: u64) -> Result<Self, CapTooLarge> {
         let framing = match speaking {
-            Speaking::Chunked => Ok(Framing::Chunked),
+            Speaking::Chunked | Speaking::Rows => Ok(Framing::Chunked),
             Speaking::Legacy => Ok(Framing::Legacy),
             Speaking::Unknown => Err(Detector::new(message_bytes_max)?),
         };
@@ -36,7 +38,11 @@ impl Receiver {
             message_bytes_max,
             ..Limits::default()
         };
-        Ok(Self(Inbound::new(framing, &limits)))
+        let mut inbound = Inbound::new(framing, &limits);
+        if matches!(speaking, Speaking::Rows) {
+            inbound.use_rows();
+        }
+        Ok(Self(inbound))
     }
 
     /// Takes a packet; returns the messages that it completes.
@@ -45,8 +51,12 @@ impl Receiver {
     /// The rule that it breaks.
     pub fn push(&mut self, packet: &[u8]) -> Result<Vec<Bytes>, Violation> {
         let accepted = self.0.accept(packet, Vec::new(), false);
-        let message = accepted.map_err(|error| error.violation)?;
-        Ok(message.into_iter().map(|message| message.bytes).collect())
+        let first = accepted.map_err(|error| error.violation)?;
+        let mut messages: Vec<_> = first.into_iter().collect();
+        while self.0.has_more() {
+            messages.extend(self.0.next()?);
+        }
+        Ok(messages.into_iter().map(|message| message.bytes).collect())
     }
 
     /// Bytes of memory held for the incomplete message.

@@ -20,6 +20,7 @@ const TIMEOUT: [&str; 4] = ["timeout", "--foreground", "--kill-after=1", "60"];
 pub struct Child {
     test: String,
     user: Option<User>,
+    apart: bool,
     variables: Vec<(OsString, OsString)>,
 }
 
@@ -54,6 +55,7 @@ impl Child {
         Self {
             test: name.into(),
             user: None,
+            apart: false,
             variables: Vec::new(),
         }
     }
@@ -66,6 +68,14 @@ impl Child {
             gid,
             groups: groups.to_vec(),
         });
+        self
+    }
+
+    /// Run it in a user and a process namespace of its own, where it is root and its pid is small: a container of a
+    /// pod. Needs util-linux `unshare`, and leave to make user namespaces.
+    #[must_use]
+    pub fn apart(mut self) -> Self {
+        self.apart = true;
         self
     }
 
@@ -137,6 +147,17 @@ impl Child {
                 [] => "--clear-groups".into(),
                 groups => format!("--groups={}", groups.join(",")).into(),
             });
+        }
+        if self.apart {
+            let options = [
+                "--user",
+                "--map-root-user",
+                "--pid",
+                "--fork",
+                "--kill-child",
+            ];
+            words.push("unshare".into());
+            words.extend(options.map(OsString::from));
         }
         words.push(program.into());
         let mut command = Command::new(&words[0]);

@@ -29,8 +29,8 @@ pub use fd::{
 pub use limits::{Http1Limits, Http2Limits, Limits, NighLimits};
 pub use nigh_socket::handover::{HandoverError, HandoverOptions, Succession};
 pub use nigh_socket::{
-    Address, BindError, BindFault, Counters, Counts, Drained, Existing, FileKind, Listener,
-    LocalPeer, Peer, Policy, SocketKind, fdcheck,
+    Address, AddressError, BindError, BindFault, Counters, Counts, Drained, Existing, FileKind,
+    Listener, LocalPeer, Peer, Policy, SocketKind, fdcheck,
 };
 pub use peer::{Arrival, RequestExt, ResponseExt};
 pub use server::{Server, ServerError};

@@ -95,7 +95,10 @@ impl Decoder {
     fn feed(&mut self, side: Side, bytes: &[u8], at: Duration) -> Vec<(Side, Note)> {
         match self {
             Self::Bytes(decoder) => decoder.feed(side, bytes, at),
-            Self::Packets(decoder) => vec![(side, decoder.feed(side, bytes, at))],
+            Self::Packets(decoder) => {
+                let notes = decoder.feed(side, bytes, at).into_iter();
+                notes.map(|note| (side, note)).collect()
+            }
         }
     }
 

@@ -131,9 +131,15 @@ impl BlockingClient {
         let connected = connect_packet(&self.address, &connect);
         let (socket, peer) = connected.map_err(|error| CallError::Connect(Arc::new(error)))?;
         self.server = Some(peer);
+        if framing == Framing::Chunked {
+            // No chunk is empty. Where the kernel refuses, stamps are as good.
+            let _ = socket.set_empty_packets(false);
+        }
+        // One call at a time has none to share a packet with.
+        let offered = self.options.features.without(Features::ROWS);
         Ok(Link {
             socket,
-            exchange: Exchange::new(framing, self.options.features),
+            exchange: Exchange::new(framing, offered),
             inbound: Inbound::new(Ok(framing), &self.options.limits),
             outbox: Outbox::default(),
             given_up: HashSet::new(),

@@ -57,6 +57,10 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     pub(crate) fn new(framing: Framing, offered: Features) -> Self {
+        let offered = match framing {
+            Framing::Chunked => offered,
+            Framing::Legacy => offered.without(Features::ROWS),
+        };
         Self {
             next: 1,
             offered,
@@ -133,6 +137,7 @@ impl Exchange {
             message,
             fds: draft.fds,
             instead: None,
+            is_alone: false,
         };
         Ok((sequence, outgoing))
     }
@@ -155,6 +160,7 @@ impl Exchange {
             message: call.encode_parts(),
             fds: Vec::new(),
             instead: None,
+            is_alone: false,
         })
     }
 
@@ -163,7 +169,7 @@ impl Exchange {
         &mut self,
         message: Message,
     ) -> Result<(i64, Result<Reply, CallError>), Violation> {
-        let response = Response::decode(&message.bytes).map_err(Violation::Response)?;
+        let response = Response::read(message.bytes).map_err(Violation::Response)?;
         if response.is_unreadable() {
             return Err(Violation::CannotReadUs);
         }

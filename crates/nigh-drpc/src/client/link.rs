@@ -18,7 +18,7 @@ use super::error::{CallError, TransportError};
 use super::exchange::{Draft, Exchange, Reply, is_legacy_refusal};
 use crate::limits::Limits;
 use crate::link::{Flush, Inbound, Message, Outbox, with_scratch};
-use crate::wire::{Framing, Violation};
+use crate::wire::{Features, Framing, Violation};
 
 type Outcome = Result<Reply, CallError>;
 
@@ -43,6 +43,8 @@ struct State {
     broken: Option<CallError>,
     has_answered: bool,
     places_given: u32,
+    /// Calls wait for others to go with: the task sends them when all callers that can run have.
+    is_gathering: bool,
 }
 
 /// A call in flight.
@@ -67,6 +69,7 @@ impl Link {
                 broken: None,
                 has_answered: false,
                 places_given: 1,
+                is_gathering: false,
             }),
             places: Arc::new(Semaphore::new(1)),
             driver: Notify::new(),
@@ -74,6 +77,7 @@ impl Link {
         let driver = Driver {
             link: Arc::clone(&link),
             inbound,
+            has_waited: false,
             message_timer: None,
             write_timer: None,
         };
@@ -150,7 +154,15 @@ impl Link {
             },
         );
         state.outbox.push(outgoing);
-        self.send(&mut state);
+        let has_company = state.slots.len() > 1 || state.is_gathering;
+        if has_company && state.exchange.features().has(Features::ROWS) {
+            if !state.is_gathering {
+                state.is_gathering = true;
+                self.driver.notify_one();
+            }
+        } else {
+            self.send(&mut state);
+        }
         Ok(Ok(sequence))
     }
 
@@ -208,7 +220,8 @@ impl Link {
         self.places.close();
     }
 
-    fn receive(&self, message: Message) -> Result<(), Violation> {
+    /// Hands an answer to its call; says whether packets may be rows from now on.
+    fn receive(&self, message: Message) -> Result<bool, Violation> {
         let mut state = self.state();
         let (sequence, outcome) = state.exchange.answer(message)?;
         let slot = state.slots.remove(&sequence);
@@ -219,11 +232,15 @@ impl Link {
             state.places_given = window;
             self.places.add_permits(more as usize);
         }
+        let has_rows = state.exchange.features().has(Features::ROWS);
+        if has_rows {
+            state.outbox.use_rows();
+        }
         drop(state);
         if let Some(waiter) = waiter {
             let _ = waiter.send(outcome);
         }
-        Ok(())
+        Ok(has_rows)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -250,6 +267,8 @@ impl Drop for Pending<'_> {
 struct Driver {
     link: Arc<Link>,
     inbound: Inbound,
+    /// It has let others run before it sends.
+    has_waited: bool,
     message_timer: Option<Pin<Box<Sleep>>>,
     write_timer: Option<Pin<Box<Sleep>>>,
 }
@@ -280,15 +299,10 @@ impl Driver {
         self.write(cx);
         loop {
             match self.read(cx) {
-                Poll::Ready(Ok(Some(message))) => {
-                    self.message_timer = None;
-                    if let Err(violation) = self.link.receive(message) {
+                Poll::Ready(Ok(message)) => {
+                    if let Err(violation) = self.receive(message) {
                         return Poll::Ready(violation.into());
                     }
-                }
-                Poll::Ready(Ok(None)) => {
-                    let time = self.link.limits.message_time;
-                    start(&mut self.message_timer, time);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(error),
                 Poll::Pending => return self.check_time(cx),
@@ -296,9 +310,36 @@ impl Driver {
         }
     }
 
+    /// Takes the message that a packet completed, and those behind it.
+    fn receive(&mut self, mut message: Option<Message>) -> Result<(), Violation> {
+        loop {
+            if let Some(message) = message {
+                self.message_timer = None;
+                if self.link.receive(message)? {
+                    self.inbound.use_rows();
+                }
+            }
+            if !self.inbound.has_more() {
+                break;
+            }
+            message = self.inbound.next()?;
+        }
+        if self.inbound.is_partial() {
+            start(&mut self.message_timer, self.link.limits.message_time);
+        }
+        Ok(())
+    }
+
     fn write(&mut self, cx: &mut Context<'_>) {
         let link = &self.link;
         let mut state = link.state();
+        if state.is_gathering && !std::mem::replace(&mut self.has_waited, true) {
+            // Behind every caller that can run now.
+            cx.waker().wake_by_ref();
+            return;
+        }
+        state.is_gathering = false;
+        self.has_waited = false;
         let sent = state.outbox.sent();
         let flushed =
             state

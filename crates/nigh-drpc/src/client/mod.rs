@@ -168,6 +168,10 @@ impl Client {
         } = &*self.shared;
         let connected = connect_packet(address, &options.connecting(None)).await;
         let (socket, peer) = connected.map_err(|error| CallError::Connect(Arc::new(error)))?;
+        if framing == Framing::Chunked {
+            // No chunk is empty. Where the kernel refuses, stamps are as good.
+            let _ = socket.set_empty_packets(false);
+        }
         let exchange = Exchange::new(framing, options.features);
         let link = Link::start(socket, exchange, &options.limits);
         Ok((Handle(link), peer))

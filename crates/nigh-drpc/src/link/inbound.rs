@@ -5,7 +5,12 @@ use std::os::fd::OwnedFd;
 use bytes::Bytes;
 
 use crate::limits::Limits;
-use crate::wire::{Assembler, Detector, FirstPacket, Framing, PACKET_BYTES_MAX, Violation};
+use crate::wire::{
+    Assembler, Detector, FirstPacket, Framing, PACKET_BYTES_MAX, Violation, first_chunk,
+};
+
+/// Bytes of the buffer for rows that are kept for the next ones.
+const KEPT_BYTES_MAX: usize = 8 * 1024;
 
 /// A whole message with what came beside it.
 #[derive(Debug)]
@@ -43,6 +48,11 @@ pub(crate) struct Inbound {
     detector: Option<Detector>,
     assembler: Assembler,
     legacy_bytes_max: usize,
+    /// Whether packets may hold several chunks. drpc §9.9
+    has_rows: bool,
+    /// The last packet, from `row_at` on still to be looked at.
+    row: Vec<u8>,
+    row_at: usize,
     fds: Vec<OwnedFd>,
     fds_received: usize,
     fds_lost: bool,
@@ -60,6 +70,9 @@ impl Inbound {
             detector,
             assembler: Assembler::new(limits.message_bytes_max),
             legacy_bytes_max: limits.legacy_bytes_max,
+            has_rows: false,
+            row: Vec::new(),
+            row_at: 0,
             fds: Vec::new(),
             fds_received: 0,
             fds_lost: false,
@@ -81,10 +94,20 @@ impl Inbound {
         self.assembler.received()
     }
 
-    /// Bytes of memory held for the incomplete message.
+    /// Bytes of memory held for the incomplete message, and for messages not yet looked at.
     #[cfg(fuzzing)]
     pub(crate) fn capacity(&self) -> usize {
-        self.assembler.capacity()
+        self.assembler.capacity() + self.row.capacity()
+    }
+
+    /// From now on packets may hold several chunks.
+    pub(crate) fn use_rows(&mut self) {
+        self.has_rows = true;
+    }
+
+    /// Whether the last packet holds more: [`next`](Self::next) comes before [`accept`](Self::accept).
+    pub(crate) fn has_more(&self) -> bool {
+        !self.row.is_empty()
     }
 
     /// Whether a packet that was cut off, beginning so, was probably a legacy message.
@@ -122,15 +145,57 @@ impl Inbound {
             self.fds = fds;
         }
         let bytes = match framing {
-            Framing::Chunked => self.assembler.push(packet)?,
+            Framing::Chunked => {
+                let (bytes, rest) = self.assemble(packet)?;
+                self.row.extend_from_slice(rest);
+                bytes
+            }
             Framing::Legacy => Some(self.legacy(packet)?),
         };
-        Ok(bytes.map(|bytes| Message {
+        Ok(bytes.map(|bytes| self.message(bytes)))
+    }
+
+    /// The next message that the last packet completes.
+    pub(crate) fn next(&mut self) -> Result<Option<Message>, Violation> {
+        let mut row = std::mem::take(&mut self.row);
+        let left = row.get(self.row_at..).unwrap_or_default();
+        let (bytes, rest) = self.assemble(left)?;
+        self.row_at = row.len() - rest.len();
+        if rest.is_empty() {
+            row.clear();
+            row.shrink_to(KEPT_BYTES_MAX);
+            self.row_at = 0;
+        }
+        self.row = row;
+        Ok(bytes.map(|bytes| self.message(bytes)))
+    }
+
+    /// The first message that the packet's chunks complete, and the chunks behind it.
+    fn assemble<'a>(
+        &mut self,
+        mut packet: &'a [u8],
+    ) -> Result<(Option<Bytes>, &'a [u8]), Violation> {
+        loop {
+            let (chunk, rest) = if self.has_rows {
+                first_chunk(packet)
+            } else {
+                (packet, &[][..])
+            };
+            let bytes = self.assembler.push(chunk)?;
+            if bytes.is_some() || rest.is_empty() {
+                return Ok((bytes, rest));
+            }
+            packet = rest;
+        }
+    }
+
+    fn message(&mut self, bytes: Bytes) -> Message {
+        Message {
             bytes,
             fds: std::mem::take(&mut self.fds),
             fds_received: std::mem::take(&mut self.fds_received),
             fds_lost: std::mem::take(&mut self.fds_lost),
-        }))
+        }
     }
 
     fn detect(&mut self, packet: &[u8]) -> Result<Framing, InboundError> {

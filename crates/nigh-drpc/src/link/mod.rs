@@ -3,6 +3,8 @@
 mod inbound;
 mod outbox;
 mod scratch;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use inbound::{Inbound, InboundError, Message};
 pub(crate) use outbox::{Flush, Outbox, Outgoing};

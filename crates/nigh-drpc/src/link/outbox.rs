@@ -1,17 +1,29 @@
 //! Messages on their way out: one after the other, so that chunks of two never interleave.
 //!
+//! Small messages are put into one buffer with their headers: one to a packet, or as many as are waiting where the peer
+//! agreed on rows. drpc §9.9
+//!
 //! Trap: a full send buffer stops a message between two of its packets. What is left stays at the front.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use bytes::Bytes;
 use nigh_socket::SendError;
 
-use crate::wire::{CHUNK_BYTES_MAX, Chunk, Chunks, Encoded, Framing, HEADER_BYTES};
+use crate::wire::{
+    CHUNK_BYTES_MAX, Chunk, Chunks, Encoded, Framing, HEADER_BYTES, Header, PACKET_BYTES_MAX,
+};
 
 /// Bytes of data per packet when the kernel has no memory for full ones: they need it in one piece.
 const SMALL_CHUNK_BYTES: usize = 16 * 1024;
+
+/// Bytes of a message that is copied rather than sent from where it is: a copy of it takes less time than a packet.
+const COPIED_BYTES_MAX: usize = 8 * 1024;
+
+/// Bytes of the buffer for rows that are kept for the next ones.
+const KEPT_BYTES_MAX: usize = 8 * 1024;
 
 /// A message to be sent.
 #[derive(Debug)]
@@ -21,6 +33,8 @@ pub(crate) struct Outgoing {
     pub(crate) fds: Vec<OwnedFd>,
     /// What is sent instead when the descriptors cannot be.
     pub(crate) instead: Option<Encoded>,
+    /// It has a packet of its own: what it says holds from the next packet on.
+    pub(crate) is_alone: bool,
 }
 
 /// How far sending came.
@@ -36,7 +50,15 @@ pub(crate) enum Flush {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     waiting: VecDeque<Outgoing>,
+    /// Bytes of what is waiting.
+    waiting_bytes: usize,
     current: Option<Current>,
+    /// The packet that is next, unless it is empty: chunks of small messages.
+    row: Vec<u8>,
+    row_count: u64,
+    /// Whether the peer takes several messages in a packet.
+    has_rows: bool,
+    row_bytes_max: usize,
     chunk_bytes_max: usize,
     /// Messages that were completely sent.
     sent: u64,
@@ -61,7 +83,12 @@ impl Default for Outbox {
     fn default() -> Self {
         Self {
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
             current: None,
+            row: Vec::new(),
+            row_count: 0,
+            has_rows: false,
+            row_bytes_max: PACKET_BYTES_MAX,
             chunk_bytes_max: CHUNK_BYTES_MAX,
             sent: 0,
         }
@@ -69,14 +96,29 @@ impl Default for Outbox {
 }
 
 impl Outbox {
+    /// From now on the peer takes several messages in a packet.
+    pub(crate) fn use_rows(&mut self) {
+        self.has_rows = true;
+    }
+
     /// Puts a message behind the others.
     pub(crate) fn push(&mut self, outgoing: Outgoing) {
+        self.waiting_bytes += outgoing.message.len();
         self.waiting.push_back(outgoing);
     }
 
     /// Whether nothing is left to send.
     pub(crate) fn is_empty(&self) -> bool {
-        self.current.is_none() && self.waiting.is_empty()
+        self.current.is_none() && self.row.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Whether one more message may come before these are sent: they still fit into one packet.
+    pub(crate) fn has_room(&self) -> bool {
+        self.is_empty()
+            || self.has_rows
+                && self.current.is_none()
+                && self.row.is_empty()
+                && self.waiting_bytes + self.waiting.len() * HEADER_BYTES < self.row_bytes_max
     }
 
     /// Messages sent so far: to see whether anything moves.
@@ -93,12 +135,19 @@ impl Outbox {
         mut send: impl FnMut(&[IoSlice<'_>], &[BorrowedFd<'_>]) -> Result<(), SendError>,
     ) -> Result<Flush, SendError> {
         loop {
-            let current = match self.current.take() {
-                Some(current) => current,
-                None => match self.waiting.pop_front() {
-                    Some(outgoing) => Current::of(outgoing, self.chunk_bytes_max),
-                    None => return Ok(Flush::Done),
-                },
+            if self.current.is_none() && self.row.is_empty() {
+                self.take_next();
+            }
+            if !self.row.is_empty() {
+                match send(&[IoSlice::new(&self.row)], &[]) {
+                    Ok(()) => self.row_is_sent(),
+                    Err(SendError::WouldBlock) => return Ok(Flush::Blocked),
+                    Err(error) => self.take_apart(error)?,
+                }
+                continue;
+            }
+            let Some(current) = self.current.take() else {
+                return Ok(Flush::Done);
             };
             match current.send(&mut send) {
                 Ok(()) => {
@@ -114,6 +163,90 @@ impl Outbox {
                 Err(error) => self.repair(current, error)?,
             }
         }
+    }
+
+    /// Makes what is waiting the next packet, or the next message.
+    fn take_next(&mut self) {
+        while let Some(next) = self.waiting.front() {
+            let length = next.message.len();
+            let is_small = next.framing == Framing::Chunked
+                && next.fds.is_empty()
+                && length <= COPIED_BYTES_MAX.min(self.chunk_bytes_max);
+            let is_first = self.row.is_empty();
+            let fits = self.row.len() + HEADER_BYTES + length <= self.row_bytes_max;
+            if is_first && !is_small {
+                break;
+            }
+            let may_follow = self.has_rows && is_small && fits && !next.is_alone;
+            if !is_first && !may_follow {
+                return;
+            }
+            let header = Header {
+                total: length as u64,
+                length: length as u64,
+                index: 0,
+                count: 1,
+            };
+            self.row.extend_from_slice(&header.encode());
+            next.message.put(&mut self.row);
+            self.row_count += 1;
+            self.waiting_bytes -= length;
+            let is_alone = next.is_alone;
+            self.waiting.pop_front();
+            if is_alone {
+                return;
+            }
+        }
+        if self.row.is_empty()
+            && let Some(outgoing) = self.waiting.pop_front()
+        {
+            self.waiting_bytes -= outgoing.message.len();
+            self.current = Some(Current::of(outgoing, self.chunk_bytes_max));
+        }
+    }
+
+    fn row_is_sent(&mut self) {
+        self.sent += self.row_count;
+        self.row_count = 0;
+        self.row.clear();
+        self.row.shrink_to(KEPT_BYTES_MAX);
+    }
+
+    /// The row is longer than the socket takes: its messages wait again, for shorter packets.
+    fn take_apart(&mut self, error: SendError) -> Result<(), SendError> {
+        let limit = match error {
+            SendError::TooLong { limit, .. } => limit,
+            SendError::Memory { .. } => SMALL_CHUNK_BYTES,
+            _ => return Err(error),
+        };
+        if limit <= HEADER_BYTES || limit >= self.row.len() {
+            return Err(error);
+        }
+        self.row_bytes_max = limit;
+        self.chunk_bytes_max = self.chunk_bytes_max.min(limit - HEADER_BYTES);
+        let row = Bytes::from(std::mem::take(&mut self.row));
+        let is_alone = self.row_count == 1;
+        self.row_count = 0;
+        let mut messages = Vec::new();
+        let mut at = 0;
+        while let Some((header, data)) = row.get(at..).and_then(Header::decode) {
+            let length = usize::try_from(header.length).unwrap_or(usize::MAX);
+            let length = length.min(data.len());
+            let from = at + HEADER_BYTES;
+            at = from + length;
+            messages.push(row.slice(from..at));
+        }
+        for message in messages.into_iter().rev() {
+            self.waiting_bytes += message.len();
+            self.waiting.push_front(Outgoing {
+                framing: Framing::Chunked,
+                message: message.into(),
+                fds: Vec::new(),
+                instead: None,
+                is_alone,
+            });
+        }
+        Ok(())
     }
 
     /// What can be helped when the first packet of a message is refused.

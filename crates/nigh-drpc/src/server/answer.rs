@@ -62,6 +62,7 @@ impl Style {
             message,
             fds,
             instead,
+            is_alone: grant.is_some(),
         }
     }
 
@@ -76,6 +77,7 @@ impl Style {
             message,
             fds: Vec::new(),
             instead: None,
+            is_alone: false,
         }
     }
 

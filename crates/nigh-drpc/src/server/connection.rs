@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use nigh_socket::{Drain, Peer, Received, RecvError, SendError, UnixSeqpacket};
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::answer::Style;
 use super::calls::Shared;
 use super::handler::{Caller, Failure, Request};
 use super::running::{Done, Running};
+use super::timer::Timer;
 use crate::link::{Flush, Inbound, InboundError, Message, Outbox, with_scratch};
 use crate::wire::{Call, Features, Framing, Reason, Violation};
 pub(super) use travel::Agreed;
@@ -72,6 +73,7 @@ pub(crate) struct Connection {
     gone: watch::Sender<bool>,
     /// The caller will send nothing more.
     has_ended: bool,
+    is_unstamped: bool,
     /// To ask, beside being told: a task may be woken by a packet before it is woken by the drain.
     signal: Option<Drain>,
     drain: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -103,6 +105,7 @@ impl Connection {
             features: Features::NONE,
             gone: watch::Sender::new(false),
             has_ended: false,
+            is_unstamped: false,
             signal,
             drain,
             is_draining: false,
@@ -133,16 +136,12 @@ impl Connection {
                 self.answer(done);
                 progressed = true;
             }
-            if self.has_room()
-                && let Some(held) = self.held.take()
-            {
-                self.start(cx, held)?;
-                progressed = true;
-            }
+            progressed |= self.take_up(cx)?;
             if self.may_go() {
                 return Poll::Ready(Ok(Ended::MayGo));
             }
-            if is_written && self.held.is_none() && !self.has_ended && self.outbox.is_empty() {
+            let is_ready = self.held.is_none() && !self.inbound.has_more();
+            if is_written && is_ready && !self.has_ended && self.outbox.is_empty() {
                 match self.read(cx) {
                     Poll::Ready(read) => {
                         read?;
@@ -162,13 +161,42 @@ impl Connection {
         }
     }
 
+    /// Begins the calls of the last packet that there is room for; their answers then go out together.
+    fn take_up(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
+        let mut progressed = false;
+        while self.has_room() {
+            if let Some(held) = self.held.take() {
+                self.start(cx, held)?;
+            } else if self.inbound.has_more() {
+                let message = self.inbound.next()?;
+                self.keep_time();
+                if let Some(message) = message {
+                    self.receive(message)?;
+                }
+            } else {
+                break;
+            }
+            progressed = true;
+        }
+        Ok(progressed)
+    }
+
+    /// A message that has begun has a time to be completed in.
+    fn keep_time(&mut self) {
+        self.message_timer.stop();
+        if self.inbound.is_partial() {
+            self.message_timer.run(self.shared.limits.message_time);
+        }
+    }
+
     fn is_finished(&self) -> bool {
         self.has_ended && self.held.is_none() && self.is_idle()
     }
 
     fn is_idle(&self) -> bool {
         let is_reading = !self.has_ended && self.inbound.is_partial();
-        !is_reading && self.running.count() == 0 && self.outbox.is_empty()
+        let is_done = self.running.count() == 0 && self.outbox.is_empty();
+        !is_reading && !self.inbound.has_more() && is_done
     }
 
     fn has_room(&self) -> bool {
@@ -179,7 +207,7 @@ impl Connection {
         };
         let count = self.running.count();
         let bytes = self.running.bytes() < self.shared.limits.in_flight_bytes_max;
-        self.outbox.is_empty() && (count == 0 || count < max && bytes)
+        self.outbox.has_room() && (count == 0 || count < max && bytes)
     }
 
     fn watch_drain(&mut self, cx: &mut Context<'_>) {
@@ -229,7 +257,9 @@ impl Connection {
             };
             Poll::Ready(take(&mut self.inbound, received, buffer))
         });
-        let message = match std::task::ready!(accepted) {
+        let accepted = std::task::ready!(accepted);
+        self.expect_no_empty_packets();
+        let message = match accepted {
             Ok(Some(message)) => message,
             Ok(None) => {
                 let time = self.shared.limits.message_time;
@@ -248,8 +278,17 @@ impl Connection {
                 return Poll::Ready(Err(violation.into()));
             }
         };
-        self.message_timer.stop();
+        self.keep_time();
         Poll::Ready(self.receive(message))
+    }
+
+    /// No chunk is empty: without stamps on packets receiving takes less time.
+    fn expect_no_empty_packets(&mut self) {
+        if !self.is_unstamped && self.inbound.framing() == Some(Framing::Chunked) {
+            self.is_unstamped = true;
+            // Where the kernel refuses, stamps are as good.
+            let _ = self.socket.set_empty_packets(false);
+        }
     }
 
     /// While draining, what the kernel has and the reactor has not reported yet: nothing that was sent is left behind.
@@ -274,8 +313,9 @@ impl Connection {
         Ok(())
     }
 
-    fn receive(&mut self, message: Message) -> Result<(), Ending> {
-        let Ok(call) = Call::decode(&message.bytes) else {
+    fn receive(&mut self, mut message: Message) -> Result<(), Ending> {
+        let bytes = std::mem::take(&mut message.bytes);
+        let Ok(call) = Call::read(bytes) else {
             self.outbox.push(self.style().unreadable());
             return Ok(());
         };
@@ -295,6 +335,11 @@ impl Connection {
         }
         if let Agreement::Open = self.agreement {
             let granted = call.extensions.features.and(self.shared.features);
+            let granted = match self.inbound.framing() {
+                Some(Framing::Chunked) => granted,
+                // Such a packet is one message.
+                Some(Framing::Legacy) | None => granted.without(Features::ROWS),
+            };
             self.agreement = if call.extensions.features == Features::NONE {
                 Agreement::Told
             } else {
@@ -375,6 +420,10 @@ impl Connection {
         };
         let outgoing = self.style().respond(done.sequence, done.outcome, grant);
         self.outbox.push(outgoing);
+        if grant.is_some_and(|(features, _)| features.has(Features::ROWS)) {
+            self.outbox.use_rows();
+            self.inbound.use_rows();
+        }
     }
 
     fn style(&self) -> Style {
@@ -434,29 +483,4 @@ fn take(
     };
     let packet = buffer.get(..length).unwrap_or_default();
     inbound.accept(packet, fds, is_lost).map_err(Break::Inbound)
-}
-
-/// A time that is made only when something has to wait.
-#[derive(Default)]
-struct Timer {
-    sleep: Option<Pin<Box<Sleep>>>,
-}
-
-impl Timer {
-    /// Starts, unless it runs.
-    fn run(&mut self, time: Duration) {
-        self.sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
-    }
-
-    fn stop(&mut self) {
-        self.sleep = None;
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.sleep {
-            Some(sleep) => sleep.as_mut().poll(cx),
-            None => Poll::Pending,
-        }
-    }
 }

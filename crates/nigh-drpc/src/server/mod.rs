@@ -7,6 +7,7 @@ mod handler;
 mod refusal;
 mod registry;
 mod running;
+mod timer;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -32,8 +32,10 @@ impl Features {
     pub const DESCRIPTORS: Self = Self(8);
     /// Many calls in flight, answered in any order.
     pub const PIPELINING: Self = Self(16);
+    /// Several messages in one packet. Chunked framing only.
+    pub const ROWS: Self = Self(32);
     /// All extensions known here.
-    pub const ALL: Self = Self(31);
+    pub const ALL: Self = Self(63);
 
     /// The set with these bits; unknown ones are kept.
     #[must_use]

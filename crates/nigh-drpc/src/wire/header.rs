@@ -57,3 +57,14 @@ impl Header {
         Some((header, data))
     }
 }
+
+/// A packet's first chunk, and what is behind it, where a packet may be a row of chunks. One whose header claims more
+/// than there is stays whole, for the assembler to name what is wrong. drpc §9.9
+#[must_use]
+pub fn first_chunk(packet: &[u8]) -> (&[u8], &[u8]) {
+    let length = Header::decode(packet).and_then(|(header, data)| {
+        let length = usize::try_from(header.length).ok()?;
+        (length < data.len()).then_some(HEADER_BYTES + length)
+    });
+    packet.split_at(length.unwrap_or(packet.len()))
+}

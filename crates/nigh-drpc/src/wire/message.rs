@@ -3,9 +3,10 @@
 //! Encoded as every peer does it: fields in number order, zeroes left out. Decoded in any order, the last
 //! value counts; fields that are not known are kept and written back. drpc §5
 
+use std::ops::Range;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, BufMut, Bytes, BytesMut};
 
 use super::encoded::Encoded;
 use super::extension::{
@@ -13,9 +14,6 @@ use super::extension::{
 };
 use super::protobuf::{Field, Fields, Malformed, Value, put_bytes, put_number, put_prefix};
 use super::status::Status;
-
-/// Bytes that fields other than the body may need; a hint for the buffer, not a limit.
-const OVERHEAD: usize = 64;
 
 /// A request to call one method. drpc §5.1
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -83,19 +81,27 @@ impl Call {
     /// # Errors
     /// What is wrong with the bytes, and where.
     pub fn decode(message: &Bytes) -> Result<Self, Malformed> {
+        Self::read(message.clone())
+    }
+
+    /// As [`decode`](Self::decode); takes the message's memory over.
+    pub(crate) fn read(message: Bytes) -> Result<Self, Malformed> {
         let mut call = Self::default();
         let mut unknown = BytesMut::new();
-        let mut fields = Fields::of(message);
+        let mut body = None;
+        let mut fields = Fields::of(&message);
         while let Some(field) = fields.next()? {
             match field.number {
                 1 => call.module = low32(field.varint()?),
                 2 => call.method = low32(field.varint()?),
                 3 => call.sequence = field.varint()?.cast_signed(),
-                4 => call.body = part(message, &field)?,
+                4 => body = Some(field.bytes()?),
                 _ if call.extensions.take(&field) => {}
                 _ => unknown.extend_from_slice(field.raw),
             }
         }
+        let body = body.map(|(bytes, at)| at..at + bytes.len());
+        call.body = part(message, body);
         call.unknown = unknown.freeze();
         Ok(call)
     }
@@ -123,15 +129,16 @@ impl Call {
     /// The message's bytes, sharing the body's memory.
     #[must_use]
     pub fn encode_parts(&self) -> Encoded {
-        let mut out = BytesMut::with_capacity(self.unknown.len() + OVERHEAD);
-        put_number(&mut out, 1, i64::from(self.module).cast_unsigned());
-        put_number(&mut out, 2, i64::from(self.method).cast_unsigned());
-        put_number(&mut out, 3, self.sequence.cast_unsigned());
-        put_prefix(&mut out, 4, &self.body);
-        let before = out.split().freeze();
-        self.extensions.put(&mut out);
-        out.extend_from_slice(&self.unknown);
-        Encoded::new(before, self.body.clone(), out.freeze())
+        let head = |out: &mut &mut [u8]| {
+            put_number(out, 1, i64::from(self.module).cast_unsigned());
+            put_number(out, 2, i64::from(self.method).cast_unsigned());
+            put_number(out, 3, self.sequence.cast_unsigned());
+            put_prefix(out, 4, &self.body);
+        };
+        let mut tail = BytesMut::new();
+        self.extensions.put(&mut tail);
+        tail.extend_from_slice(&self.unknown);
+        Encoded::new(head, self.body.clone(), tail.freeze())
     }
 }
 
@@ -152,7 +159,7 @@ impl CallExtensions {
         true
     }
 
-    fn put(&self, out: &mut BytesMut) {
+    fn put(&self, out: &mut impl BufMut) {
         put_number(out, FEATURES, self.features.bits());
         if let Some(deadline) = self.deadline {
             // Zero would not be written, and none left is something else than no deadline.
@@ -194,18 +201,26 @@ impl Response {
     /// # Errors
     /// What is wrong with the bytes, and where.
     pub fn decode(message: &Bytes) -> Result<Self, Malformed> {
+        Self::read(message.clone())
+    }
+
+    /// As [`decode`](Self::decode); takes the message's memory over.
+    pub(crate) fn read(message: Bytes) -> Result<Self, Malformed> {
         let mut response = Self::new(0, Status::Success);
         let mut unknown = BytesMut::new();
-        let mut fields = Fields::of(message);
+        let mut body = None;
+        let mut fields = Fields::of(&message);
         while let Some(field) = fields.next()? {
             match field.number {
                 1 => response.sequence = field.varint()?.cast_signed(),
                 2 => response.status = low32(field.varint()?).into(),
-                3 => response.body = part(message, &field)?,
+                3 => body = Some(field.bytes()?),
                 _ if response.extensions.take(&field) => {}
                 _ => unknown.extend_from_slice(field.raw),
             }
         }
+        let body = body.map(|(bytes, at)| at..at + bytes.len());
+        response.body = part(message, body);
         response.unknown = unknown.freeze();
         Ok(response)
     }
@@ -219,16 +234,16 @@ impl Response {
     /// The message's bytes, sharing the body's memory.
     #[must_use]
     pub fn encode_parts(&self) -> Encoded {
-        let text = self.extensions.text.len();
-        let mut out = BytesMut::with_capacity(self.unknown.len() + text + OVERHEAD);
-        put_number(&mut out, 1, self.sequence.cast_unsigned());
-        let status = i64::from(i32::from(self.status));
-        put_number(&mut out, 2, status.cast_unsigned());
-        put_prefix(&mut out, 3, &self.body);
-        let before = out.split().freeze();
-        self.extensions.put(&mut out);
-        out.extend_from_slice(&self.unknown);
-        Encoded::new(before, self.body.clone(), out.freeze())
+        let head = |out: &mut &mut [u8]| {
+            put_number(out, 1, self.sequence.cast_unsigned());
+            let status = i64::from(i32::from(self.status));
+            put_number(out, 2, status.cast_unsigned());
+            put_prefix(out, 3, &self.body);
+        };
+        let mut tail = BytesMut::new();
+        self.extensions.put(&mut tail);
+        tail.extend_from_slice(&self.unknown);
+        Encoded::new(head, self.body.clone(), tail.freeze())
     }
 }
 
@@ -253,7 +268,7 @@ impl ResponseExtensions {
         true
     }
 
-    fn put(&self, out: &mut BytesMut) {
+    fn put(&self, out: &mut impl BufMut) {
         put_number(out, FEATURES, self.features.bits());
         put_number(out, DESCRIPTORS, self.descriptors.into());
         put_bytes(out, TEXT, self.text.as_bytes());
@@ -276,8 +291,15 @@ fn low32(value: u64) -> i32 {
     i32::from_le_bytes([a, b, c, d])
 }
 
-/// A bytes field's value, without copying it.
-fn part(message: &Bytes, field: &Field<'_>) -> Result<Bytes, Malformed> {
-    let (bytes, at) = field.bytes()?;
-    Ok(message.slice(at..at + bytes.len()))
+/// A part of the message, without copying it. At the message's end, where a body mostly is, its memory is taken over;
+/// anywhere else it is shared, which needs some.
+fn part(mut message: Bytes, range: Option<Range<usize>>) -> Bytes {
+    match range {
+        None => Bytes::new(),
+        Some(range) if range.end == message.len() => {
+            message.advance(range.start);
+            message
+        }
+        Some(range) => message.slice(range),
+    }
 }

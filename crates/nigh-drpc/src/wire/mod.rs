@@ -25,7 +25,7 @@ pub use detector::{AUTO_MESSAGE_BYTES_MAX, CapTooLarge, Detector, FirstPacket, F
 pub use encoded::Encoded;
 pub use extension::{Features, Reason};
 pub use first::FirstCall;
-pub use header::{CHUNK_BYTES_MAX, HEADER_BYTES, Header, PACKET_BYTES_MAX};
+pub use header::{CHUNK_BYTES_MAX, HEADER_BYTES, Header, PACKET_BYTES_MAX, first_chunk};
 pub use message::{Call, CallExtensions, Response, ResponseExtensions};
 pub use probe::{PROBE_BYTES_MAX, ProbeAnswer};
 pub use protobuf::{GROUP_DEPTH_MAX, Malformed};

@@ -2,7 +2,7 @@
 //!
 //! Trap: unknown fields may be groups, which nest. They are skipped with a stack of bounded depth.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 
 /// Groups in an unknown field that may stand inside each other.
 pub const GROUP_DEPTH_MAX: usize = 32;
@@ -238,7 +238,7 @@ impl<'a> Fields<'a> {
 }
 
 /// Writes a number in as few groups as it needs.
-pub(crate) fn put_varint(out: &mut BytesMut, mut value: u64) {
+pub(crate) fn put_varint(out: &mut impl BufMut, mut value: u64) {
     while value >= 0x80 {
         out.put_u8((value & 0x7f) as u8 | 0x80);
         value >>= 7;
@@ -247,7 +247,7 @@ pub(crate) fn put_varint(out: &mut BytesMut, mut value: u64) {
 }
 
 /// Writes a numeric field, unless it is zero. drpc §5.3
-pub(crate) fn put_number(out: &mut BytesMut, field: u32, value: u64) {
+pub(crate) fn put_number(out: &mut impl BufMut, field: u32, value: u64) {
     if value != 0 {
         put_varint(out, u64::from(field) << 3 | u64::from(VARINT));
         put_varint(out, value);
@@ -255,13 +255,13 @@ pub(crate) fn put_number(out: &mut BytesMut, field: u32, value: u64) {
 }
 
 /// Writes a bytes field, unless it is empty. drpc §5.3
-pub(crate) fn put_bytes(out: &mut BytesMut, field: u32, value: &[u8]) {
+pub(crate) fn put_bytes(out: &mut impl BufMut, field: u32, value: &[u8]) {
     put_prefix(out, field, value);
     out.put_slice(value);
 }
 
 /// Writes what stands before a bytes field's value, unless that is empty.
-pub(crate) fn put_prefix(out: &mut BytesMut, field: u32, value: &[u8]) {
+pub(crate) fn put_prefix(out: &mut impl BufMut, field: u32, value: &[u8]) {
     if !value.is_empty() {
         put_varint(out, u64::from(field) << 3 | u64::from(BYTES));
         put_varint(out, value.len() as u64);

@@ -7,6 +7,7 @@ mod first_packet;
 mod golden;
 mod harness;
 mod properties;
+mod rows;
 mod servers;
 mod serving;
 mod sharing;

@@ -126,7 +126,7 @@ pub enum AddressError {
         /// The address.
         address: String,
         /// Why.
-        why: <nigh::Address as std::str::FromStr>::Err,
+        why: nigh::AddressError,
     },
     /// Two authorizations, or one that no header can carry.
     #[error("source {address:?}: {why}")]

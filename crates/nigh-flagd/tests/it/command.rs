@@ -1,13 +1,12 @@
 //! The program itself: what it prints, how it ends, what it opens.
 
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use crate::common::{Flags, flag};
+use crate::common::{Flags, Running, flag};
 
 fn program() -> Command {
     let mut command = Command::new("timeout");
@@ -26,40 +25,6 @@ fn out(output: &Output) -> String {
 
 fn err(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// A daemon, killed if the test forgets it, and its log.
-struct Running {
-    child: Child,
-    log: BufReader<std::process::ChildStderr>,
-}
-
-impl Running {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        Self { child, log }
-    }
-
-    /// Reads the log up to a line with these words.
-    fn until(&mut self, words: &str) -> String {
-        let mut line = String::new();
-        while self.log.read_line(&mut line).unwrap() > 0 {
-            if line.contains(words) {
-                return line;
-            }
-            line.clear();
-        }
-        panic!("the log ends without {words:?}");
-    }
-
-    /// Ends it as an operator would; `timeout` passes the signal on.
-    fn terminate(mut self) -> Option<i32> {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").arg(pid).status().unwrap().success());
-        self.until("stopping");
-        self.child.wait().unwrap().code()
-    }
 }
 
 #[test]
@@ -213,9 +178,7 @@ fn a_stale_socket_is_no_obstacle() {
         daemon.until("Flag IResolver listening at");
         daemon
     };
-    let mut first = start();
-    first.child.kill().unwrap();
-    first.child.wait().unwrap();
+    start().kill();
     assert!(socket.exists(), "it had no time to clean up");
     assert_eq!(start().terminate(), Some(0));
 }

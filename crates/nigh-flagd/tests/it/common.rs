@@ -1,7 +1,10 @@
 //! A daemon in this process, on a private socket, for as long as the test holds it.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use nigh::{Address, Channel, Drained, Existing, Listener, Server, ServerError};
 use nigh_flagd::eval::{Evaluator, Fractional, Integers};
@@ -12,6 +15,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+/// Longest time for the next line of a log.
+const LOG_MAX: Duration = Duration::from_secs(60);
 
 pub(crate) struct Daemon {
     pub(crate) socket: TempSocket,
@@ -74,6 +80,11 @@ impl Daemon {
         self.begin_to_stop();
         let socket = self.socket;
         self.running.await.unwrap().unwrap();
+        Self::at(socket, sources).await
+    }
+
+    /// On a socket that somebody knows already.
+    pub(crate) async fn at(socket: TempSocket, sources: &[Source]) -> Self {
         Self::start_on(socket, sources, Fractional::V2, Options::default()).await
     }
 
@@ -126,4 +137,74 @@ impl Flags {
 
 pub(crate) fn flag(value: impl Into<Value>) -> Value {
     json!({"state": "ENABLED", "variants": {"v": value.into()}, "defaultVariant": "v"})
+}
+
+/// A daemon in a process of its own, killed when dropped, and its log.
+pub(crate) struct Running {
+    child: Child,
+    log: mpsc::Receiver<String>,
+}
+
+impl Running {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (told, log) = mpsc::channel();
+        // Read to its end, so that the daemon never waits for a reader.
+        std::thread::spawn(move || {
+            lines
+                .map_while(Result::ok)
+                .all(|line| told.send(line).is_ok())
+        });
+        Self { child, log }
+    }
+
+    /// A daemon on `socket`, ready for calls.
+    pub(crate) fn serving(socket: &Path, arguments: &[&str]) -> Self {
+        Self::serving_in(&[], socket, arguments)
+    }
+
+    /// As [`serving`](Self::serving), started by another program.
+    pub(crate) fn serving_in(starter: &[&str], socket: &Path, arguments: &[&str]) -> Self {
+        let words = [starter, &[env!("CARGO_BIN_EXE_nigh-flagd")]].concat();
+        let mut command = Command::new(words[0]);
+        command
+            .args(&words[1..])
+            .arg("start")
+            .arg("-d")
+            .arg(socket)
+            .args(arguments);
+        let mut running = Self::start(command.env_remove("NIGH_LOG"));
+        running.until("Flag IResolver listening at");
+        running
+    }
+
+    /// Reads the log up to a line with these words.
+    pub(crate) fn until(&mut self, words: &str) -> String {
+        let mut lines = std::iter::from_fn(|| self.log.recv_timeout(LOG_MAX).ok());
+        let found = lines.find(|line| line.contains(words));
+        found.unwrap_or_else(|| panic!("the log ends without {words:?}"))
+    }
+
+    /// Ends it as an operator would; `timeout` passes the signal on.
+    pub(crate) fn terminate(mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").arg(pid).status().unwrap().success());
+        self.until("stopping");
+        self.child.wait().unwrap().code()
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

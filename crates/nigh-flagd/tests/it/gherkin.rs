@@ -117,13 +117,17 @@ pub(crate) fn read(path: &Path) -> Vec<Case> {
     let (mut feature, mut feature_tags, mut background) = (String::new(), Vec::new(), Vec::new());
     let mut tags: Vec<String> = Vec::new();
     let mut outlines: Vec<Outline> = Vec::new();
-    let (mut in_background, mut in_examples) = (false, false);
+    let (mut in_background, mut in_examples, mut in_text) = (false, false, false);
     for line in text.lines().map(str::trim) {
         let titled = |words: &[&str]| {
             let title = words.iter().find_map(|word| line.strip_prefix(word));
             title.map(|title| title.trim().to_owned())
         };
-        if line.is_empty() || line.starts_with('#') {
+        if line.starts_with("\"\"\"") {
+            in_text = !in_text;
+            continue;
+        }
+        if in_text || line.is_empty() || line.starts_with('#') {
             continue;
         }
         if line.starts_with('@') {
@@ -141,7 +145,7 @@ pub(crate) fn read(path: &Path) -> Vec<Case> {
                 is_outline: line.starts_with("Scenario Outline:"),
                 ..Outline::default()
             });
-        } else if titled(&["Examples:"]).is_some() {
+        } else if titled(&["Examples:", "Scenarios:"]).is_some() {
             in_examples = true;
             let outline = outlines.last_mut().unwrap();
             outline
@@ -175,7 +179,7 @@ pub(crate) fn read(path: &Path) -> Vec<Case> {
 }
 
 /// What stands between quotation marks in a step; the last may hold quotation marks of its own.
-fn arguments(text: &str, count: usize) -> Vec<String> {
+pub(crate) fn arguments(text: &str, count: usize) -> Vec<String> {
     let mut rest = text;
     let mut found = Vec::new();
     while found.len() < count {
@@ -194,7 +198,7 @@ fn arguments(text: &str, count: usize) -> Vec<String> {
     found
 }
 
-fn typed(kind: &str, text: &str) -> Value {
+pub(crate) fn typed(kind: &str, text: &str) -> Value {
     let text = text.trim();
     match kind {
         "Boolean" => Value::from(text == "true"),
@@ -206,7 +210,7 @@ fn typed(kind: &str, text: &str) -> Value {
 }
 
 /// 1 and 1.0 are the same number.
-fn same(a: &Value, b: &Value) -> bool {
+pub(crate) fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
         (Value::Object(a), Value::Object(b)) => {

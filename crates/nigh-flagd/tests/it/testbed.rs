@@ -20,7 +20,7 @@ use crate::common::{Daemon, source};
 use crate::gherkin::{self, Backend, Details, Question};
 
 /// The testbed inside the published provider's package, fetched if need be and possible.
-fn testbed() -> Option<PathBuf> {
+pub(crate) fn testbed() -> Option<PathBuf> {
     located(&["--offline"]).or_else(|| located(&[]))
 }
 
@@ -142,25 +142,38 @@ impl Backend for OverSocket {
     }
 }
 
-/// The daemon with the testbed's flags, put together as its launchpad does.
+/// The testbed's flags in one document, as its launchpad puts them together.
+pub(crate) fn merged_flags(bed: &Path) -> Map<String, Value> {
+    let mut all = Map::new();
+    for path in flag_files(bed).filter(|path| !is_selected(path)) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        merge(&mut all, serde_json::from_str(&text).unwrap());
+    }
+    all
+}
+
+fn flag_files(bed: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(bed.join("flags")).unwrap();
+    entries.map(|entry| entry.unwrap().path())
+}
+
+/// Whether it is a source of its own, to be selected.
+fn is_selected(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().starts_with("selector-")
+}
+
+/// The daemon with the testbed's flags.
 fn over_socket(bed: &Path, fractional: Fractional, kit: bool) -> (OverSocket, Daemon, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let raw = directory.path().join("rawflags");
     std::fs::create_dir_all(&raw).unwrap();
     std::fs::create_dir_all(directory.path().join("flags")).unwrap();
-    let mut all = Map::new();
-    for entry in std::fs::read_dir(bed.join("flags")).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_owned();
-        let text = std::fs::read_to_string(&path).unwrap();
-        if name.to_string_lossy().starts_with("selector-") {
-            std::fs::write(raw.join(name), text).unwrap();
-        } else {
-            merge(&mut all, serde_json::from_str(&text).unwrap());
-        }
+    for path in flag_files(bed).filter(|path| is_selected(path)) {
+        std::fs::copy(&path, raw.join(path.file_name().unwrap())).unwrap();
     }
     let merged = directory.path().join("flags/allFlags.json");
-    std::fs::write(&merged, Value::Object(all).to_string()).unwrap();
+    std::fs::write(&merged, Value::Object(merged_flags(bed)).to_string()).unwrap();
     let sources = match kit {
         true => vec![source(&bed.join("evaluator/flags/testkit-flags.json"))],
         false => vec![

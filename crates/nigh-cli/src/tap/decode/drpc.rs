@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use nigh_drpc::modules;
 use nigh_drpc::wire::{
-    AUTO_MESSAGE_BYTES_MAX, Call, Detector, FirstPacket, Framing, Header, Response, Status,
+    AUTO_MESSAGE_BYTES_MAX, Call, Detector, Features, FirstPacket, Framing, Header, Response,
+    Status, first_chunk,
 };
 
 use super::note::{Note, Side, hex, micros};
@@ -21,6 +22,8 @@ const CALLS_MAX: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Drpc {
     framing: Option<Framing>,
+    /// The server has said that packets may hold several chunks.
+    has_rows: bool,
     partial: [Option<Partial>; 2],
     asked: BTreeMap<i64, Asked>,
     shown_max: usize,
@@ -44,6 +47,7 @@ impl Drpc {
     pub(super) fn new(shown_max: usize) -> Self {
         Self {
             framing: None,
+            has_rows: false,
             partial: [None, None],
             asked: BTreeMap::new(),
             shown_max,
@@ -51,15 +55,31 @@ impl Drpc {
     }
 
     /// What a packet says; `None` when it is the first of its connection, and no dRPC.
-    pub(super) fn feed(&mut self, side: Side, packet: &[u8], at: Duration) -> Option<Note> {
+    pub(super) fn feed(&mut self, side: Side, packet: &[u8], at: Duration) -> Option<Vec<Note>> {
         let framing = match self.framing {
             Some(framing) => framing,
             None => *self.framing.insert(first(side, packet)?),
         };
         Some(match framing {
-            Framing::Legacy => self.message(side, packet, None, at),
-            Framing::Chunked => self.chunk(side, packet, at),
+            Framing::Legacy => vec![self.message(side, packet, None, at)],
+            Framing::Chunked => self.row(side, packet, at),
         })
+    }
+
+    /// The chunks of a packet: several only between peers that agreed on it.
+    fn row(&mut self, side: Side, mut packet: &[u8], at: Duration) -> Vec<Note> {
+        if !self.has_rows {
+            return vec![self.chunk(side, packet, at)];
+        }
+        let mut notes = Vec::new();
+        loop {
+            let (chunk, rest) = first_chunk(packet);
+            notes.push(self.chunk(side, chunk, at));
+            if rest.is_empty() {
+                return notes;
+            }
+            packet = rest;
+        }
     }
 
     fn chunk(&mut self, side: Side, packet: &[u8], at: Duration) -> Note {
@@ -154,6 +174,7 @@ impl Drpc {
             .with("status", response.status.to_string());
         let note = self.body(note, &response.body, body);
         let extensions = response.extensions;
+        self.has_rows |= extensions.features.has(Features::ROWS);
         let grants = extensions.features.bits();
         let took = asked.map(|asked| micros(at.saturating_sub(asked.at)));
         note.with_some(

@@ -24,18 +24,18 @@ impl Packets {
         }
     }
 
-    /// What the packet that `side` sent `at` that time means.
-    pub fn feed(&mut self, side: Side, packet: &[u8], at: Duration) -> Note {
+    /// What the packet that `side` sent `at` that time means: mostly one thing.
+    pub fn feed(&mut self, side: Side, packet: &[u8], at: Duration) -> Vec<Note> {
         // Without a word from the listener, only a header is proof: a short packet is easily a call by accident.
         if !self.is_known && !begins_with_header(packet) {
             self.drpc = None;
         }
         self.is_known = true;
-        let note = self
+        let notes = self
             .drpc
             .as_mut()
             .and_then(|drpc| drpc.feed(side, packet, at));
-        note.unwrap_or_else(|| Note::bytes("packet", packet, self.shown_max))
+        notes.unwrap_or_else(|| vec![Note::bytes("packet", packet, self.shown_max)])
     }
 }
 

@@ -217,6 +217,34 @@ fn what_nobody_knows_is_hexadecimal() {
     );
 }
 
+/// The lines of a packet's notes.
+fn said(notes: Vec<Note>) -> String {
+    let lines: Vec<String> = notes.iter().map(Note::line).collect();
+    lines.join("\n")
+}
+
+#[test]
+fn several_drpc_messages_in_a_packet_are_several_lines() {
+    use nigh_drpc::wire::{Chunks, Features, Response, Status};
+    let packet = |sequence, features| {
+        let mut response = Response::new(sequence, Status::Success);
+        response.extensions.features = features;
+        let chunk = Chunks::of(response.encode()).next().unwrap();
+        [&chunk.header[..], &chunk.data.to_bytes()].concat()
+    };
+    let row = [packet(2, Features::NONE), packet(3, Features::NONE)].concat();
+    let mut packets = Packets::new(true, 256);
+    packets.feed(Side::Server, &packet(1, Features::NONE), MS);
+    let before = said(packets.feed(Side::Server, &row, MS));
+    assert!(before.starts_with("dRPC packet out of order"), "{before}");
+    packets.feed(Side::Server, &packet(1, Features::ROWS), MS);
+    assert_eq!(
+        said(packets.feed(Side::Server, &row, MS)),
+        "dRPC response sequence=2 status=SUCCESS body_bytes=0 framing=chunked\n\
+         dRPC response sequence=3 status=SUCCESS body_bytes=0 framing=chunked"
+    );
+}
+
 #[test]
 fn drpc_calls_have_names_in_both_framings() {
     let greeting = b"\x18\x01\x22\x08\x0a\x06Friend";
@@ -228,7 +256,7 @@ fn drpc_calls_have_names_in_both_framings() {
     for (packet, framing) in [(greeting.to_vec(), "legacy"), (chunked, "chunked")] {
         let mut packets = Packets::new(true, 256);
         assert_eq!(
-            packets.feed(Side::Client, &packet, MS).line(),
+            said(packets.feed(Side::Client, &packet, MS)),
             format!(
                 "dRPC call method=TEST/GREETING module_id=0 method_id=0 sequence=1 body_bytes=8 \
                  body=0a06467269656e64 framing={framing}"
@@ -241,7 +269,7 @@ fn drpc_calls_have_names_in_both_framings() {
             answer = [&header, answer.as_slice()].concat();
         }
         assert_eq!(
-            packets.feed(Side::Server, &answer, MS * 2).line(),
+            said(packets.feed(Side::Server, &answer, MS * 2)),
             format!(
                 "dRPC response method=TEST/GREETING sequence=1 status=UNKNOWN_METHOD body_bytes=0 \
                  took_us=1000 framing={framing}"
@@ -263,7 +291,7 @@ fn a_long_drpc_message_is_known_by_its_first_packet() {
     let mut seen = Vec::new();
     for chunk in nigh_drpc::wire::Chunks::of(message.encode()) {
         let packet = [&chunk.header[..], &chunk.data.to_bytes()].concat();
-        seen.push(packets.feed(Side::Client, &packet, MS).line());
+        seen.push(said(packets.feed(Side::Client, &packet, MS)));
     }
     assert_eq!(
         seen[0],
@@ -279,21 +307,16 @@ fn a_long_drpc_message_is_known_by_its_first_packet() {
         [1].as_slice(),
     ]
     .concat();
-    assert!(
-        packets
-            .feed(Side::Client, &stray, MS)
-            .line()
-            .starts_with("dRPC packet out of order")
-    );
+    assert!(said(packets.feed(Side::Client, &stray, MS)).starts_with("dRPC packet out of order"));
 }
 
 #[test]
 fn packets_without_a_known_wire_are_hexadecimal() {
     let mut packets = Packets::new(false, 256);
-    let line = packets.feed(Side::Client, &[8, 1], MS).line();
+    let line = said(packets.feed(Side::Client, &[8, 1], MS));
     assert_eq!(line, "bytes packet length=2 hex=0801");
     let mut packets = Packets::new(true, 256);
-    let line = packets.feed(Side::Server, &[1, 2], MS).line();
+    let line = said(packets.feed(Side::Server, &[1, 2], MS));
     assert_eq!(line, "bytes packet length=2 hex=0102");
 }
 

@@ -93,6 +93,10 @@ impl Connection {
             this.agreement = Agreement::Told;
         }
         this.features = agreed.features;
+        if agreed.features.has(Features::ROWS) {
+            this.outbox.use_rows();
+            this.inbound.use_rows();
+        }
         this
     }
 
