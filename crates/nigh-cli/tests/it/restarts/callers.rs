@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use nigh::{Address, Channel, Wire};
 use nigh_drpc::{Client, ClientOptions, Framing, Speaks};
@@ -54,6 +55,16 @@ pub(super) struct Failed {
     pub(super) text: String,
 }
 
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "call {:#x} over {:?}: {}",
+            self.number, self.kind, self.text
+        )
+    }
+}
+
 /// What all callers saw.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
@@ -86,8 +97,9 @@ impl Seen {
     /// Waits until all callers together have had so many more answers.
     pub(super) async fn progress(&self, calls: u64) {
         let goal = self.calls.load(Ordering::Acquire) + calls;
+        let mut look = tokio::time::interval(Duration::from_millis(2));
         while self.calls.load(Ordering::Acquire) < goal {
-            tokio::task::yield_now().await;
+            look.tick().await;
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
+use std::future::{Ready, ready};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -123,6 +125,26 @@ fn server_child() {
     });
 }
 
+/// Plain HTTP: answers with the number that is asked with.
+#[derive(Clone)]
+struct Plain(Arc<Log>);
+
+impl tonic::codegen::Service<Request<Body>> for Plain {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let number = request.uri().query().unwrap_or_default().to_owned();
+        self.0.note(&number);
+        ready(Ok(Response::new(Body::new(number))))
+    }
+}
+
 fn server(log: &Arc<Log>, listeners: [Listener; 3]) -> Server {
     let [unix, tcp, packets] = listeners;
     let (noted, seen, heard) = (Arc::clone(log), Arc::clone(log), Arc::clone(log));
@@ -135,12 +157,6 @@ fn server(log: &Arc<Log>, listeners: [Listener; 3]) -> Server {
             noted.note(number.ok_or_else(|| Status::invalid_argument("no number"))?);
             Ok(request)
         });
-    let plain = move |request: Request<Body>| {
-        let number = request.uri().query().unwrap_or_default().to_owned();
-        seen.note(&number);
-        let body = Body::new(http_body_util::Full::from(number));
-        async { Ok::<_, Infallible>(Response::new(body)) }
-    };
     let mut modules = Modules::new();
     let module =
         Module::new(MODULE, "TEST").method(ECHO, "ECHO", move |request: nigh_drpc::Request| {
@@ -162,7 +178,7 @@ fn server(log: &Arc<Log>, listeners: [Listener; 3]) -> Server {
     server
         .limits(limits)
         .service(echo)
-        .fallback(tower::service_fn(plain))
+        .fallback(Plain(seen))
         .listen(unix)
         .listen_for(tcp, Policy::any())
         .listen_other(packets, drpc)
