@@ -22,6 +22,7 @@ mod panics;
 mod reconnect;
 mod refusal;
 mod shared_memory;
+mod replaced;
 mod start;
 mod suite;
 mod tls;
