@@ -4,9 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use nigh::{
-    Address, Existing, FdLimits, HandoverOptions, Listener, Policy, Server, Succession,
-};
+use nigh::{Address, Existing, FdLimits, HandoverOptions, Listener, Policy, Server, Succession};
 use nigh_flagd::eval::{Evaluator, Fractional, Integers};
 use nigh_flagd::service::{Flagd, Options};
 use nigh_flagd::source::{Address as FlagSource, Hub, Sources};

@@ -12,7 +12,6 @@ mod ls;
 mod message;
 mod program;
 mod published;
-mod restarts;
 mod serve;
 mod support;
 mod tap;
