@@ -101,7 +101,10 @@ pub(crate) async fn run(args: ServeArgs, when: When) -> Result<(), Failure> {
             let text = format!("{} connections were cut off", drained.cut_off);
             output::note(when, &text);
         }
-        Some(drained) if drained.is_replaced => output::note(when, "replaced by another process"),
+        // Who reads JSON has started the other process.
+        Some(drained) if drained.is_replaced && !args.json => {
+            output::note(when, "replaced by another process");
+        }
         Some(_) => {}
         None => output::note(when, "stopped at once by a second signal"),
     }
