@@ -18,6 +18,10 @@ use std::time::Duration;
 use measure::{Plan, Round};
 use place::Place;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What a run failed at; there is nobody to handle it.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
