@@ -69,6 +69,9 @@ pub enum Failure {
     /// A server did not start, or ended on its own.
     #[error(transparent)]
     Serve(#[from] ServerError),
+    /// The service manager cannot be told.
+    #[error(transparent)]
+    Notify(#[from] nigh::NotifyError),
     /// A listener's role is not served.
     #[error(transparent)]
     NotServed(#[from] NotServed),
@@ -192,6 +195,7 @@ impl Failure {
             }
             Self::Bind(error) => error.hint().map(Into::into),
             Self::Serve(error) => error.hint().map(Into::into),
+            Self::Notify(error) => error.hint().map(Into::into),
             Self::NotServed(_)
             | Self::PublishCount(_)
             | Self::Demo(_)

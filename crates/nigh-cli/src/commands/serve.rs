@@ -4,11 +4,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use nigh::{Address, Existing, FdLimits, Listener, Policy, Server};
+use nigh::{Address, Existing, FdLimits, Listener, Notifier, Policy, Server};
 use nigh_flagd::eval::{Evaluator, Fractional, Integers};
 use nigh_flagd::service::{Flagd, Options};
 use nigh_flagd::source::{Address as FlagSource, Hub, Sources};
-use nigh_socket::{Listen, Protocol, Role, SocketKind};
+use nigh_socket::{Listen, Protocol, Role, SocketKind, systemd};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -79,6 +79,10 @@ pub(crate) async fn run(args: ServeArgs, when: When) -> Result<(), Failure> {
         };
     }
     advise(&args, when);
+    unclaimed(when);
+    if let Some(notifier) = Notifier::from_environment()? {
+        server = server.notify(notifier);
+    }
     let drained = async {
         tokio::select! {
             // An error means that the sender is gone, and with it the runtime.
@@ -188,6 +192,20 @@ fn bind(listen: &Listen, file: Option<&Path>, args: &ServeArgs) -> Result<Listen
         options = options.group(group);
     }
     Ok(options.bind(listen.address.clone())?)
+}
+
+/// Callers of a socket that the service manager holds for us and that nobody listens on would wait for ever.
+fn unclaimed(when: When) {
+    // What is wrong with the announcement was said by whoever needed it.
+    for left in systemd::descriptors().unwrap_or_default() {
+        if !left.is_taken {
+            let text = format!(
+                "note: nobody uses descriptor {} ({:?}) from the service manager",
+                left.number, left.name
+            );
+            output::note(when, &text);
+        }
+    }
 }
 
 /// A policy that lets others in does not open the socket file to them.

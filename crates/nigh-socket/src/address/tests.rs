@@ -57,6 +57,16 @@ fn every_form_parses_and_prints_its_canonical_form() {
         ("fd:0", Address::Fd(0), "fd:0"),
         ("fd:003", Address::Fd(3), "fd:3"),
         ("fd:2147483647", Address::Fd(i32::MAX), "fd:2147483647"),
+        (
+            "fd:app.socket",
+            Address::Activated("app.socket".into()),
+            "fd:app.socket",
+        ),
+        (
+            "fd:my%20app",
+            Address::Activated("my app".into()),
+            "fd:my%20app",
+        ),
         ("tcp:localhost:80", tcp("localhost", 80), "tcp:localhost:80"),
         ("tcp:127.0.0.1:0", tcp("127.0.0.1", 0), "tcp:127.0.0.1:0"),
         ("tcp:[::1]:65535", tcp("::1", 65535), "tcp:[::1]:65535"),
@@ -143,7 +153,9 @@ fn every_local_fault_is_named_and_located() {
         ("fd:-1", AddressFault::BadDescriptor, Some(3)),
         ("fd:+1", AddressFault::BadDescriptor, Some(3)),
         ("fd:2147483648", AddressFault::BadDescriptor, Some(3)),
-        ("fd:stdin", AddressFault::BadDescriptor, Some(3)),
+        ("fd:a:b", AddressFault::BadDescriptor, Some(3)),
+        ("fd:a%0A", AddressFault::BadDescriptor, Some(3)),
+        ("fd:\u{e9}", AddressFault::BadDescriptor, Some(3)),
     ]);
 }
 

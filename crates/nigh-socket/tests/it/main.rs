@@ -24,4 +24,6 @@ mod published;
 mod servers;
 mod spawn;
 mod stream_descriptors;
+mod systemd;
+mod systemd_notify;
 mod traps;
