@@ -99,7 +99,7 @@ pub enum ConnectFault {
     Inherited(#[from] InheritedError),
     /// What a service manager passed is not what is needed.
     #[error("no connection from the service manager")]
-    Activation(#[from] ActivationError),
+    Activation(#[source] Box<ActivationError>),
     /// The host name has no address.
     #[error("cannot resolve the host name")]
     Resolve(#[source] io::Error),
@@ -195,6 +195,12 @@ impl fmt::Display for ConnectOperation {
             Self::Identify => "cannot tell who the server is",
             Self::Register => "cannot register the connection with the runtime",
         })
+    }
+}
+
+impl From<ActivationError> for ConnectFault {
+    fn from(error: ActivationError) -> Self {
+        Self::Activation(Box::new(error))
     }
 }
 

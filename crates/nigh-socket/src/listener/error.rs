@@ -112,7 +112,7 @@ pub enum BindFault {
     Inherited(#[from] InheritedError),
     /// What a service manager passed is not what is needed.
     #[error("no socket from the service manager")]
-    Activation(#[from] ActivationError),
+    Activation(#[source] Box<ActivationError>),
     /// The name of the owner or group is unknown.
     #[error("unusable owner or group")]
     Principal(#[source] UserError),
@@ -217,6 +217,12 @@ impl Operation {
             object: None,
             source: source.into(),
         }
+    }
+}
+
+impl From<ActivationError> for BindFault {
+    fn from(error: ActivationError) -> Self {
+        Self::Activation(Box::new(error))
     }
 }
 

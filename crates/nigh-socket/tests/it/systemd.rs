@@ -1,7 +1,6 @@
 //! Descriptors from a service manager: taken once, by name or number, and only when what was announced holds.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     reason = "a helper's broken precondition is a failed test"
 )]
 
@@ -68,21 +67,8 @@ fn what_a_manager_passes_is_taken_once_by_name_or_number() {
     assert!(passed, "{printed}");
 }
 
-#[tokio::test]
-#[ignore = "runs as a child of what_a_manager_passes_is_taken_once_by_name_or_number"]
-async fn activated_child() {
-    let passed = systemd::descriptors().unwrap();
-    let names: Vec<&str> = passed.iter().map(|one| one.name.as_str()).collect();
-    assert_eq!(
-        names,
-        ["web", "web", "rpc", "log", "state", "connection", "late"]
-    );
-    for one in &passed {
-        // The kernel shows close-on-exec among the flags, in octal.
-        let flags = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", one.number)).unwrap();
-        assert!(is_closed_on_exec(&flags), "{}: {flags}", one.number);
-    }
-
+/// Takes the two called `web`, and nothing that does not fit.
+fn refused_ones() {
     let stream = Listener::options();
     let web = stream.bind("fd:web").unwrap();
     assert_eq!((web.as_raw_fd(), web.is_local()), (3, true));
@@ -99,7 +85,7 @@ async fn activated_child() {
             "{error:?}"
         );
     };
-    use SocketKind::{Datagram, Seqpacket, Stream};
+    use SocketKind::{Datagram, Stream};
     is(&fault("fd:web", Stream), |error| {
         matches!(error, ActivationError::Taken { .. })
     });
@@ -128,17 +114,9 @@ async fn activated_child() {
         };
         matches!(source, InheritedError::NotASocket)
     });
-    // What was refused is still there for whoever wants it.
-    let rpc = Listener::options().kind(Seqpacket).bind("fd:rpc").unwrap();
-    assert_eq!(rpc.kind(), Seqpacket);
-    let log = Listener::options().kind(Datagram).bind("fd:6").unwrap();
-    drop(blocking::UnixDatagram::bound(log).unwrap());
-    let mut state = String::new();
-    let mut file = std::fs::File::from(systemd::take("state").unwrap());
-    std::io::Seek::rewind(&mut file).unwrap();
-    file.read_to_string(&mut state).unwrap();
-    assert_eq!(state, "kept");
+}
 
+async fn clients_and_connections() {
     // Clients see this process, not the manager that bound the socket.
     let path = Address::Path(child_variable("PLACE").into());
     let (_stream, peer) = connect(&path, &ConnectOptions::default()).await.unwrap();
@@ -152,10 +130,47 @@ async fn activated_child() {
             .unwrap(),
     );
     let again = connect(&connection, &ConnectOptions::default()).await;
-    assert!(matches!(
-        again.unwrap_err().fault(),
-        ConnectFault::Activation(ActivationError::Taken { .. })
-    ));
+    let again = again.unwrap_err();
+    let ConnectFault::Activation(again) = again.fault() else {
+        unreachable!("{again:?}");
+    };
+    assert!(matches!(**again, ActivationError::Taken { .. }));
+}
+
+#[tokio::test]
+#[ignore = "runs as a child of what_a_manager_passes_is_taken_once_by_name_or_number"]
+async fn activated_child() {
+    let passed = systemd::descriptors().unwrap();
+    let names: Vec<&str> = passed.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["web", "web", "rpc", "log", "state", "connection", "late"]
+    );
+    for one in &passed {
+        // The kernel shows close-on-exec among the flags, in octal.
+        let flags = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", one.number)).unwrap();
+        assert!(is_closed_on_exec(&flags), "{}: {flags}", one.number);
+    }
+
+    refused_ones();
+    // What was refused is still there for whoever wants it.
+    let rpc = Listener::options()
+        .kind(SocketKind::Seqpacket)
+        .bind("fd:rpc")
+        .unwrap();
+    assert_eq!(rpc.kind(), SocketKind::Seqpacket);
+    let log = Listener::options()
+        .kind(SocketKind::Datagram)
+        .bind("fd:6")
+        .unwrap();
+    drop(blocking::UnixDatagram::bound(log).unwrap());
+    let mut state = String::new();
+    let mut file = std::fs::File::from(systemd::take("state").unwrap());
+    std::io::Seek::rewind(&mut file).unwrap();
+    file.read_to_string(&mut state).unwrap();
+    assert_eq!(state, "kept");
+
+    clients_and_connections().await;
     let left = systemd::descriptors().unwrap();
     let left: Vec<&str> = left
         .iter()
@@ -259,5 +274,5 @@ fn meant_child() {
         .env("LISTEN_FDS", "1")
         .env("LISTEN_FDNAMES", "meant")
         .exec();
-    panic!("{error}");
+    unreachable!("{error}");
 }
