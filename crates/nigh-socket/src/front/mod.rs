@@ -322,9 +322,9 @@ async fn conclude(
         tokio::select! {
             () = &mut shutdown => tokio::select! {
                 biased;
-                // Stopped between "go" and "serving", nobody would know whose the names are.
-                () = porter.settled() => {}
+                // Whoever has been asked for its listeners gives them rather than taking them down with it.
                 replaced = &mut replaceable => outcome = Some(replaced),
+                () = porter.is_alone() => {}
             },
             replaced = &mut replaceable => outcome = Some(replaced),
             Some(end) = open.join_next() => ended = Some(end),

@@ -62,9 +62,23 @@ pub(crate) struct Porter {
     state: Mutex<State>,
     /// The signal for connections that are made now.
     current: watch::Sender<Drain>,
-    /// A successor is taking over: neither side may stop in between.
-    is_giving: watch::Sender<bool>,
+    successor: watch::Sender<Successor>,
 }
+
+/// How far a successor has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Successor {
+    None,
+    /// It has asked, and prepares itself.
+    Preparing,
+    /// It takes over: stopped here, nobody would know whose the names are.
+    Going,
+    /// It serves.
+    Serving,
+}
+
+/// What a successor that prepares itself gets when the server is told to stop: then it need not start from nothing.
+const PREPARING_TIME: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 struct State {
@@ -106,7 +120,7 @@ impl Porter {
                 is_stopping: false,
             }),
             current,
-            is_giving: watch::Sender::new(false),
+            successor: watch::Sender::new(Successor::None),
         };
         (porter, orders)
     }
@@ -136,14 +150,28 @@ impl Porter {
         }
     }
 
-    /// Says that a successor is taking over, or has done so.
-    pub(super) fn giving(&self, is_giving: bool) {
-        self.is_giving.send_replace(is_giving);
+    /// Says how far a successor has come.
+    pub(super) fn note(&self, successor: Successor) {
+        self.successor.send_replace(successor);
     }
 
-    /// Completes when no successor is just taking over.
-    pub(super) async fn settled(&self) {
-        let _ = self.is_giving.subscribe().wait_for(|giving| !giving).await;
+    /// Completes when no successor is to be expected: there is none, or it takes too long.
+    pub(super) async fn is_alone(&self) {
+        let mut successor = self.successor.subscribe();
+        loop {
+            let now = *successor.borrow_and_update();
+            let changed = match now {
+                Successor::None => return,
+                Successor::Preparing => {
+                    let changed = tokio::time::timeout(PREPARING_TIME, successor.changed());
+                    changed.await.is_ok_and(|changed| changed.is_ok())
+                }
+                Successor::Going | Successor::Serving => successor.changed().await.is_ok(),
+            };
+            if !changed {
+                return;
+            }
+        }
     }
 
     /// Nobody accepts from now on, when this completes.
@@ -161,6 +189,7 @@ impl Porter {
 
     /// All doors are open again, also after a successor had been given them.
     pub(super) fn resume(&self) {
+        self.note(Successor::None);
         self.unless_stopping(|state| {
             let mut drain = self.drain();
             if drain.has_begun() {
