@@ -3,6 +3,7 @@
 //! Usage: `cargo run --release -p bench -- [--rounds N] [--time MS] [--json FILE] [--only KEY,..] [--scenario KEY,..]
 //! [same|split|unpinned ..]`; dRPC and packets: `cargo run --release -p bench -- drpc ..`; sockets alone: `.. -- sockets`.
 
+mod allocator;
 mod client;
 mod drpc;
 mod lean;
@@ -17,10 +18,6 @@ use std::time::Duration;
 
 use measure::{Plan, Round};
 use place::Place;
-
-#[cfg(feature = "mimalloc")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What a run failed at; there is nobody to handle it.
 type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -48,12 +48,6 @@ impl Place {
     }
 }
 
-/// What every variant's memory comes from.
-#[cfg(not(feature = "mimalloc"))]
-pub(crate) const ALLOCATOR: &str = "glibc, trim threshold 64 MiB, mmap threshold 32 MiB";
-#[cfg(feature = "mimalloc")]
-pub(crate) const ALLOCATOR: &str = "mimalloc";
-
 /// glibc gives large buffers back to the kernel with each call, and page faults then cost more than any wire. Both
 /// processes keep them; this one starts itself again for that. True: that has happened and is over.
 pub(crate) fn keeps_memory() -> Result<bool, Failure> {

@@ -113,5 +113,5 @@ pub(crate) fn json(rounds: &[Round]) -> Value {
             "cpu_us_per_call": values(|round| round.cpu_per_call),
         }));
     }
-    json!({ "allocator": crate::place::ALLOCATOR, "rows": rows })
+    json!({ "allocator": crate::allocator::NAME, "rows": rows })
 }

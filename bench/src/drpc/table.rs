@@ -114,5 +114,5 @@ pub(super) fn json(rounds: &[Round]) -> Value {
         })
     });
     let rows: Vec<Value> = rows.collect();
-    json!({ "allocator": crate::place::ALLOCATOR, "rounds": rows })
+    json!({ "allocator": crate::allocator::NAME, "rounds": rows })
 }
