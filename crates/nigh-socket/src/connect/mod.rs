@@ -3,6 +3,7 @@
 //! Trap: a full queue (`EAGAIN`) cannot be waited for, the kernel reports the socket ready at once; it is tried again.
 
 mod attempt;
+mod blocking;
 mod error;
 mod patience;
 
@@ -23,8 +24,10 @@ use crate::policy::Policy;
 use crate::seqpacket::UnixSeqpacket;
 use crate::stream::{Stream, UnixStream};
 use crate::sys;
+use crate::systemd;
 use attempt::Failure;
 pub(crate) use attempt::short_path;
+pub(crate) use blocking::{Socket, connect_fd_blocking, connect_stream_blocking};
 use patience::Patience;
 
 /// How to connect. The default: a stream, within 5 seconds, waiting for a server that is not there yet, whoever it is.
@@ -35,6 +38,7 @@ pub struct ConnectOptions {
     wait: bool,
     server: Option<Policy>,
     kind: SocketKind,
+    pass_credentials: bool,
 }
 
 impl Default for ConnectOptions {
@@ -44,6 +48,7 @@ impl Default for ConnectOptions {
             wait: true,
             server: None,
             kind: SocketKind::Stream,
+            pass_credentials: false,
         }
     }
 }
@@ -76,6 +81,14 @@ impl ConnectOptions {
     /// Type of the socket, for [`connect_fd`]. Default [`SocketKind::Stream`].
     pub fn kind(mut self, kind: SocketKind) -> Self {
         self.kind = kind;
+        self
+    }
+
+    /// Has each message that the server sends say who wrote it, from the first on: see [`Sender`](crate::Sender). Default
+    /// false. It is asked for before connecting, so that no message is without; of what TCP brings, nobody can say it. The
+    /// socket gets an abstract name of the kernel's choice.
+    pub fn pass_credentials(mut self, pass: bool) -> Self {
+        self.pass_credentials = pass;
         self
     }
 
@@ -141,19 +154,6 @@ pub async fn connect_fd(
         .map_err(|fault| ConnectError::new(address.clone(), fault))
 }
 
-/// As [`connect_fd`], blocking this thread.
-pub(crate) fn connect_fd_blocking(
-    address: &Address,
-    options: &ConnectOptions,
-) -> Result<(OwnedFd, Peer), ConnectError> {
-    local_to_blocking(address, options)
-        .and_then(|fd| {
-            let peer = local_peer(&fd, options)?;
-            Ok((fd, peer))
-        })
-        .map_err(|fault| ConnectError::new(address.clone(), fault))
-}
-
 /// Connects a packet socket, whatever kind the options name. Otherwise like [`connect`].
 ///
 /// # Errors
@@ -189,18 +189,24 @@ async fn stream_to(
             address.check().map_err(ConnectFault::Malformed)?;
             remote(internet_to(host, *port, options).await?, options)
         }
-        Address::Fd(number) => {
-            let (fd, is_local) = taken(*number, SocketKind::Stream)?;
-            if is_local {
-                return local(fd, options);
-            }
-            let stream = TcpStream::from_std(fd.into());
-            let stream = stream.map_err(|error| ConnectOperation::Register.failed(error))?;
-            remote(stream, options)
-        }
+        Address::Fd(number) => stream_of(taken(*number, SocketKind::Stream)?, options),
+        Address::Activated(name) => stream_of(activated(name, SocketKind::Stream)?, options),
         Address::Published(file) => published_to(file, options).await,
         _ => local(local_to(address, options).await?, options),
     }
+}
+
+/// An inherited connection, and whether it is a Unix socket.
+fn stream_of(
+    (fd, is_local): (OwnedFd, bool),
+    options: &ConnectOptions,
+) -> Result<(Stream, Peer), ConnectFault> {
+    if is_local {
+        return local(fd, options);
+    }
+    let stream = TcpStream::from_std(fd.into());
+    let stream = stream.map_err(|error| ConnectOperation::Register.failed(error))?;
+    remote(stream, options)
 }
 
 /// Looks at the file before each try: a server that starts anew may have another address.
@@ -280,7 +286,21 @@ fn local_peer(fd: impl AsFd, options: &ConnectOptions) -> Result<Peer, ConnectFa
 /// The inherited connection, and whether it is a Unix socket.
 fn taken(number: RawFd, kind: SocketKind) -> Result<(OwnedFd, bool), ConnectFault> {
     let check = |fd: BorrowedFd<'_>| inherit::check_connection(fd, kind);
-    let (fd, found) = sys::inherit::take(number, check)?;
+    let (fd, found) = match systemd::take_number(number, check)? {
+        Some((fd, found)) => {
+            inherit::prepare(fd.as_fd())?;
+            (fd, found)
+        }
+        None => sys::inherit::take(number, check)?,
+    };
+    Ok((fd, found.is_local))
+}
+
+/// The connection that a service manager passed under that name (`Accept=yes` calls it `connection`).
+fn activated(name: &str, kind: SocketKind) -> Result<(OwnedFd, bool), ConnectFault> {
+    let check = |fd: BorrowedFd<'_>| inherit::check_connection(fd, kind);
+    let (fd, found) = systemd::take_for(name, check)?;
+    inherit::prepare(fd.as_fd())?;
     Ok((fd, found.is_local))
 }
 
@@ -290,9 +310,13 @@ fn attempt_local(
     options: &ConnectOptions,
 ) -> Result<Result<OwnedFd, Cause>, ConnectFault> {
     let attempt = match address {
-        Address::Path(path) => attempt::path(path, options.kind),
-        Address::Abstract(name) => attempt::abstract_name(name, options.kind),
+        Address::Path(path) => attempt::path(path, options),
+        Address::Abstract(name) => attempt::abstract_name(name, options),
         Address::Fd(number) => match taken(*number, options.kind)? {
+            (fd, true) => Ok(fd),
+            (_, false) => return Err(ConnectFault::NotLocal),
+        },
+        Address::Activated(name) => match activated(name, options.kind)? {
             (fd, true) => Ok(fd),
             (_, false) => return Err(ConnectFault::NotLocal),
         },
@@ -318,17 +342,6 @@ async fn local_to(address: &Address, options: &ConnectOptions) -> Result<OwnedFd
         match attempt_local(address, options)? {
             Ok(fd) => return Ok(fd),
             Err(cause) => patience.wait_after(cause).await?,
-        }
-    }
-}
-
-fn local_to_blocking(address: &Address, options: &ConnectOptions) -> Result<OwnedFd, ConnectFault> {
-    address.check().map_err(ConnectFault::Malformed)?;
-    let mut patience = Patience::new(options);
-    loop {
-        match attempt_local(address, options)? {
-            Ok(fd) => return Ok(fd),
-            Err(cause) => std::thread::sleep(patience.pause_after(cause)?),
         }
     }
 }
