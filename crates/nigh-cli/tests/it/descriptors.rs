@@ -258,6 +258,6 @@ async fn each_wire_of_a_server_carries_files() {
         let arguments = ["--fd", "fds=/dev/null", "--wire", wire];
         let ran = call(&socket, "Stat", &arguments).await;
         assert_eq!(ran.code, 0, "{wire}: {}", ran.stderr);
-        assert!(ran.stdout.contains("a character device"), "{}", ran.stdout);
+        assert!(ran.stdout.contains("a device"), "{}", ran.stdout);
     }
 }
