@@ -1,7 +1,7 @@
 //! nigh beside its peers: every variant in every round, client and server in two processes; medians and spread.
 //!
 //! Usage: `cargo run --release -p bench -- [--rounds N] [--time MS] [--json FILE] [--only KEY,..] [--scenario KEY,..]
-//! [same|split|unpinned ..]`; dRPC and packets: `cargo run --release -p bench -- drpc ..`.
+//! [same|split|unpinned ..]`; dRPC and packets: `cargo run --release -p bench -- drpc ..`; sockets alone: `.. -- sockets`.
 
 mod client;
 mod drpc;
@@ -10,6 +10,7 @@ mod measure;
 mod place;
 mod report;
 mod server;
+mod sockets;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -217,6 +218,7 @@ fn run() -> Result<(), Failure> {
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word}: a value is missing"));
         match word.as_str() {
+            "sockets" => return sockets::run(words),
             "drpc" => return drpc::run(words),
             "once" => return once(&value()?, &value()?, &value()?),
             "serve" => return server::serve(&value()?, &value()?, &value()?),

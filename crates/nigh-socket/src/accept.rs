@@ -22,12 +22,12 @@ use crate::listener::Listener;
 use crate::quota::Quota;
 use crate::sys::register::register;
 
-const PAUSE_MIN: Duration = Duration::from_millis(5);
-const PAUSE_MAX: Duration = Duration::from_millis(500);
+pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(5);
+pub(crate) const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Callers lost one after the other before accepting pauses: a fault that takes nobody off the queue,
 /// such as a system call filter's, would otherwise be met again at once.
-const LOST_MAX: u32 = 8;
+pub(crate) const LOST_MAX: u32 = 8;
 
 /// The listener itself can accept no more; what was accepted before is unharmed.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +41,7 @@ pub struct AcceptError {
 
 /// What a failed `accept` means for the listener.
 #[derive(Debug, PartialEq, Eq)]
-enum Fault {
+pub(crate) enum Fault {
     /// That one connection is gone; the next may be fine.
     OneConnection,
     /// Descriptors or memory have run out; the listener is fine.
@@ -50,7 +50,7 @@ enum Fault {
     Listener,
 }
 
-fn classify(error: &io::Error) -> Fault {
+pub(crate) fn classify(error: &io::Error) -> Fault {
     match Errno::from_io_error(error) {
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Fault::Shortage,
         Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP | Errno::FAULT) => {

@@ -73,8 +73,8 @@ impl AsFd for Transport {
 
 /// An accepted socket with the kernel's facts about its peer; nothing has been read from it.
 #[derive(Debug)]
-pub struct Incoming {
-    transport: Transport,
+pub struct Incoming<T = Transport> {
+    transport: T,
     peer: Peer,
     listener: Arc<Address>,
 }
@@ -85,33 +85,19 @@ impl Incoming {
         listener: &Listener,
         address: Arc<Address>,
     ) -> io::Result<Self> {
-        let (transport, peer) = if listener.is_local() {
-            let peer = Peer::Local(LocalPeer::of(&socket)?);
-            let transport = match listener.kind() {
-                SocketKind::Seqpacket => Transport::Packet(UnixSeqpacket::from_checked(socket)?),
-                // Datagram sockets have nothing to accept.
-                SocketKind::Stream | SocketKind::Datagram => {
-                    Transport::Stream(Stream::Unix(UnixStream::new(socket)?))
+        Self::with(socket, listener, address, |accepted| {
+            Ok(match accepted {
+                Accepted::Packet(socket) => Transport::Packet(UnixSeqpacket::from_checked(socket)?),
+                Accepted::Unix(socket) => Transport::Stream(Stream::Unix(UnixStream::new(socket)?)),
+                Accepted::Tcp(socket) => {
+                    Transport::Stream(Stream::Tcp(tokio::net::TcpStream::from_std(socket)?))
                 }
-            };
-            (transport, peer)
-        } else {
-            let socket = TcpStream::from(socket);
-            // Small messages back and forth: waiting to fill a segment only adds delay.
-            socket.set_nodelay(true)?;
-            // A host that vanished says nothing: the kernel has to ask.
-            rustix::net::sockopt::set_socket_keepalive(&socket, true)?;
-            let peer = Peer::remote(socket.peer_addr()?);
-            let stream = tokio::net::TcpStream::from_std(socket)?;
-            (Transport::Stream(Stream::Tcp(stream)), peer)
-        };
-        Ok(Self {
-            transport,
-            peer,
-            listener: address,
+            })
         })
     }
+}
 
+impl Incoming {
     /// A connection that was accepted in another process: checked, and its peer asked of the kernel anew.
     pub(crate) fn moved(socket: OwnedFd, listener: &Listener) -> io::Result<Self> {
         let unusable = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
@@ -123,6 +109,55 @@ impl Incoming {
         Self::new(socket, listener, Arc::new(listener.address().clone()))
     }
 
+    /// Lets a caller that came before the listener was told send descriptors.
+    pub(crate) fn pass_rights(&self) -> io::Result<bool> {
+        match &self.transport {
+            Transport::Stream(Stream::Unix(stream)) => stream.set_pass_rights(true),
+            Transport::Stream(Stream::Tcp(_)) => Ok(false),
+            Transport::Packet(packets) => packets.set_pass_rights(true),
+        }
+    }
+}
+
+/// An accepted socket, non-blocking, before it is one of a runtime or one that blocks.
+pub(crate) enum Accepted {
+    Packet(OwnedFd),
+    Unix(OwnedFd),
+    Tcp(TcpStream),
+}
+
+impl<T> Incoming<T> {
+    /// What the kernel says of the caller, and the transport that `make` makes of the socket.
+    pub(crate) fn with(
+        socket: OwnedFd,
+        listener: &Listener,
+        address: Arc<Address>,
+        make: impl FnOnce(Accepted) -> io::Result<T>,
+    ) -> io::Result<Self> {
+        let (accepted, peer) = if listener.is_local() {
+            let peer = Peer::Local(LocalPeer::of(&socket)?);
+            let accepted = match listener.kind() {
+                SocketKind::Seqpacket => Accepted::Packet(socket),
+                // Datagram sockets have nothing to accept.
+                SocketKind::Stream | SocketKind::Datagram => Accepted::Unix(socket),
+            };
+            (accepted, peer)
+        } else {
+            let socket = TcpStream::from(socket);
+            // Small messages back and forth: waiting to fill a segment only adds delay.
+            socket.set_nodelay(true)?;
+            // A host that vanished says nothing: the kernel has to ask.
+            rustix::net::sockopt::set_socket_keepalive(&socket, true)?;
+            let peer = Peer::remote(socket.peer_addr()?);
+            (Accepted::Tcp(socket), peer)
+        };
+        Ok(Self {
+            transport: make(accepted)?,
+            peer,
+            listener: address,
+        })
+    }
+
     /// Who is calling, as far as the kernel says.
     #[must_use]
     pub fn peer(&self) -> &Peer {
@@ -130,20 +165,15 @@ impl Incoming {
     }
 
     /// For a protocol with a policy of its own.
-    pub(crate) fn into_parts(self) -> (Transport, Peer) {
+    pub(crate) fn into_parts(self) -> (T, Peer) {
         (self.transport, self.peer)
-    }
-
-    /// Lets a caller that came before the listener was told send descriptors.
-    pub(crate) fn pass_rights(&self) -> io::Result<bool> {
-        Ok(crate::sys::opt::pass_rights(self.transport.as_fd(), true)?)
     }
 
     /// Admits the caller if `policy` definitely says yes.
     ///
     /// # Errors
     /// The refused caller, still connected, so that it can be told in its own wire.
-    pub fn admit(self, policy: &Policy) -> Result<Connection, Box<Refused>> {
+    pub fn admit(self, policy: &Policy) -> Result<Connection<T>, Box<Refused<T>>> {
         let verdict = policy.evaluate(&self.peer);
         if verdict.admits() {
             let Self {
@@ -165,7 +195,7 @@ impl Incoming {
         }
     }
 
-    pub(crate) fn refuse(self, refusal: Refusal) -> Refused {
+    pub(crate) fn refuse(self, refusal: Refusal) -> Refused<T> {
         let Self {
             transport,
             peer,
@@ -182,8 +212,8 @@ impl Incoming {
 
 /// An admitted caller: what it is connected by, and who it is.
 #[derive(Debug)]
-pub struct Connection {
-    transport: Transport,
+pub struct Connection<T = Transport> {
+    transport: T,
     peer: Peer,
     listener: Arc<Address>,
     drain: Option<Drain>,
@@ -192,9 +222,9 @@ pub struct Connection {
     desk: Option<Desk>,
 }
 
-impl Connection {
+impl<T> Connection<T> {
     /// Takes the admission back, before anything was read or sent.
-    pub(crate) fn refuse(self, refusal: Refusal) -> Refused {
+    pub(crate) fn refuse(self, refusal: Refusal) -> Refused<T> {
         Refused {
             transport: self.transport,
             peer: self.peer,
@@ -232,7 +262,7 @@ impl Connection {
     /// The bytes or packets, and what goes with them. Keep the [`Hold`] for as long as the transport lives:
     /// it is the connection's share of the server's quota.
     #[must_use]
-    pub fn into_parts(self) -> (Transport, Peer, Arc<Address>, Hold) {
+    pub fn into_parts(self) -> (T, Peer, Arc<Address>, Hold) {
         let hold = Hold {
             drain: self.drain,
             _ticket: self.ticket,
@@ -297,9 +327,9 @@ impl Hold {
 
 /// A caller that was not admitted: it may be told so, and no more.
 #[derive(Debug)]
-pub struct Refused {
+pub struct Refused<T = Transport> {
     /// What the caller is connected by; nothing has been read from it.
-    pub transport: Transport,
+    pub transport: T,
     /// Who was refused.
     pub peer: Peer,
     /// The listener's address as published.

@@ -22,6 +22,9 @@ mod facilities;
 mod fact;
 pub mod fdcheck;
 mod front;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 pub mod handover;
 mod incoming;
@@ -37,6 +40,7 @@ mod memory;
 mod message;
 pub mod moving;
 mod open;
+mod options;
 mod peer;
 mod policy;
 mod process;
@@ -45,6 +49,7 @@ mod quota;
 mod registered;
 mod seqpacket;
 mod share;
+mod singleton;
 pub mod spawn;
 mod stream;
 mod sys;
@@ -77,7 +82,10 @@ pub use listener::{
     BindError, BindFault, Existing, Listener, ListenerOptions, Operation, SocketKind,
 };
 pub use memory::{Mapping, MemoryFile, SealedFile};
-pub use message::{Blame, Chunk, Datagram, Packet, Received, RecvError, SendError, Sender};
+pub use message::{
+    Batch, Blame, Chunk, Cork, Datagram, Filled, Outgoing, Packet, Peeked, Received, RecvError,
+    SendError, Sender, Stop,
+};
 pub use open::{open_beneath, open_path};
 pub use peer::{LocalPeer, Peer, RemotePeer, TlsPeer};
 pub use policy::{
@@ -90,5 +98,6 @@ pub use publish::{PublishedError, PublishedFault, UnpublishError, UnpublishFault
 pub use quota::QuotaExceeded;
 pub use seqpacket::UnixSeqpacket;
 pub use share::{DescriptorCharge, DescriptorShare, DescriptorsExceeded};
+pub use singleton::{Claim, Instance, Running, Singleton, SingletonError};
 pub use stream::{Stream, UnixStream};
 pub use users::{UserError, gid_of, group_name, uid_of, user_name};

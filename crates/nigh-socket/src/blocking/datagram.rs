@@ -9,21 +9,29 @@ use rustix::net::sockopt::Timeout;
 
 use super::patience::{set_timeout, until_done};
 use crate::address::Address;
-use crate::buffer;
 use crate::datagram::socket::{self, Target};
 use crate::inherit;
 use crate::listener::{Listener, SocketKind};
-use crate::message::{Datagram, RecvError, SendError, nonblocking};
-use crate::sys::opt;
+use crate::message::{Asked, Datagram, RecvError, SendError, nonblocking};
+use crate::options::{Asks, socket_options};
 
 /// A socket of type `SOCK_DGRAM`, blocking and close-on-exec: [`crate::UnixDatagram`] without a runtime.
 #[derive(Debug)]
 pub struct UnixDatagram {
     socket: OwnedFd,
+    asked: Asked,
     /// Gives the name back.
     listener: Option<Listener>,
-    read_timeout: Option<Duration>,
-    write_timeout: Option<Duration>,
+    pub(super) read_timeout: Option<Duration>,
+    pub(super) write_timeout: Option<Duration>,
+}
+
+socket_options!(UnixDatagram, message);
+
+impl Asks for UnixDatagram {
+    fn asked(&self) -> Option<&Asked> {
+        Some(&self.asked)
+    }
 }
 
 impl UnixDatagram {
@@ -42,6 +50,7 @@ impl UnixDatagram {
     fn from_checked(socket: OwnedFd, listener: Option<Listener>) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, false)?;
         let mut this = Self {
+            asked: Asked::on(socket.as_fd()),
             socket,
             listener,
             read_timeout: None,
@@ -202,7 +211,7 @@ impl UnixDatagram {
     pub fn recv_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> Result<Datagram, RecvError> {
         let (socket, timeout) = (self.as_fd(), self.read_timeout);
         until_done(socket, Some(PollFlags::IN), timeout, |waits| {
-            socket::attempt_recv(socket, buffers, waits)
+            socket::attempt_recv(socket, buffers, &self.asked, waits)
         })
         .unwrap_or(Err(RecvError::TimedOut))
     }
@@ -213,54 +222,8 @@ impl UnixDatagram {
     /// [`RecvError::WouldBlock`] when there is no message; otherwise as for [`recv`](Self::recv).
     pub fn try_recv(&self, buffer: &mut [u8]) -> Result<Datagram, RecvError> {
         let mut buffers = [IoSliceMut::new(buffer)];
-        nonblocking(|| socket::attempt_recv(self.as_fd(), &mut buffers, false))
+        nonblocking(|| socket::attempt_recv(self.as_fd(), &mut buffers, &self.asked, false))
             .unwrap_or(Err(RecvError::WouldBlock))
-    }
-
-    /// The longest message in bytes that can be sent, with the send buffer as it is now.
-    ///
-    /// # Errors
-    /// What `getsockopt(2)` reports.
-    pub fn message_bytes_max(&self) -> io::Result<usize> {
-        buffer::message_bytes_max(self.as_fd())
-    }
-
-    /// The send buffer in bytes. It alone decides what can be sent; the receiver's has no say.
-    ///
-    /// # Errors
-    /// What `getsockopt(2)` reports.
-    pub fn send_buffer(&self) -> io::Result<usize> {
-        buffer::send_buffer(self.as_fd())
-    }
-
-    /// Asks for a send buffer of so many bytes; returns what it is now: more for very small ones, and no more than
-    /// the system allows (twice `net.core.wmem_max`).
-    ///
-    /// # Errors
-    /// What `setsockopt(2)` reports.
-    pub fn set_send_buffer(&self, bytes: usize) -> io::Result<usize> {
-        buffer::set_send_buffer(self.as_fd(), bytes)
-    }
-
-    /// Whether each message received from now on says who wrote it. One that was sent before says that it does not
-    /// know: on a server, ask before binding ([`ListenerOptions::pass_credentials`]).
-    ///
-    /// Trap: a socket without a name that asks gets an abstract one when it connects or sends.
-    ///
-    /// [`ListenerOptions::pass_credentials`]: crate::ListenerOptions::pass_credentials
-    ///
-    /// # Errors
-    /// What `setsockopt(2)` reports.
-    pub fn set_pass_credentials(&self, pass: bool) -> io::Result<()> {
-        Ok(opt::pass_credentials(self.as_fd(), pass)?)
-    }
-
-    /// Whether others may send descriptors; answers whether this kernel can be told so (Linux 6.16).
-    ///
-    /// # Errors
-    /// What `setsockopt(2)` reports.
-    pub fn set_pass_rights(&self, pass: bool) -> io::Result<bool> {
-        Ok(opt::pass_rights(self.as_fd(), pass)?)
     }
 }
 

@@ -1,11 +1,58 @@
-//! Code written once over both blocking sockets of messages.
+//! Code written once, without a runtime: over every stream of bytes, TCP included, and over both sockets of messages.
 
 use std::fmt::Debug;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read, Write};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::{UnixDatagram, UnixSeqpacket};
+use super::{Stream, UnixDatagram, UnixSeqpacket, UnixStream};
 use crate::message::{Packet, Received, RecvError, SendError};
+use crate::peer::{LocalPeer, Peer};
+
+/// A connected stream of bytes, of whichever family: [`crate::ByteStream`] without a runtime.
+pub trait ByteStream: Read + Write + AsFd + Debug + Send + 'static {
+    /// The stream as one that carries descriptors, where it can.
+    fn as_unix(&self) -> Option<&UnixStream>;
+
+    /// Who is at the other end.
+    ///
+    /// # Errors
+    /// What the kernel reports: over TCP, that the connection is gone.
+    fn peer(&self) -> io::Result<Peer>;
+}
+
+impl ByteStream for UnixStream {
+    fn as_unix(&self) -> Option<&UnixStream> {
+        Some(self)
+    }
+
+    fn peer(&self) -> io::Result<Peer> {
+        Ok(Peer::Local(LocalPeer::of(self)?))
+    }
+}
+
+impl ByteStream for TcpStream {
+    fn as_unix(&self) -> Option<&UnixStream> {
+        None
+    }
+
+    fn peer(&self) -> io::Result<Peer> {
+        Ok(Peer::remote(self.peer_addr()?))
+    }
+}
+
+impl ByteStream for Stream {
+    fn as_unix(&self) -> Option<&UnixStream> {
+        Self::as_unix(self)
+    }
+
+    fn peer(&self) -> io::Result<Peer> {
+        match self {
+            Self::Unix(stream) => stream.peer(),
+            Self::Tcp(stream) => stream.peer(),
+        }
+    }
+}
 
 /// A connected socket of messages, of whichever type: [`crate::MessageSocket`] without a runtime.
 pub trait MessageSocket: AsFd + Debug + Send + Sync + 'static {

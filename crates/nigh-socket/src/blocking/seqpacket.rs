@@ -9,14 +9,9 @@ use rustix::event::PollFlags;
 use rustix::net::sockopt::Timeout;
 
 use super::patience::{set_timeout, until_done};
-use crate::address::Address;
-use crate::buffer;
-use crate::connect::{ConnectError, ConnectOptions, connect_fd_blocking, register_failed};
-use crate::listener::SocketKind;
-use crate::message::{Packets, Received, RecvError, SendError, nonblocking};
-use crate::peer::Peer;
+use crate::message::{Asked, Packets, Received, RecvError, SendError, nonblocking};
+use crate::options::{Asks, socket_options};
 use crate::seqpacket::{checked, pair, shutdown};
-use crate::sys::opt;
 
 /// A connected socket of type `SOCK_SEQPACKET`, blocking and close-on-exec: [`crate::UnixSeqpacket`] without a runtime.
 ///
@@ -24,9 +19,17 @@ use crate::sys::opt;
 #[derive(Debug)]
 pub struct UnixSeqpacket {
     socket: OwnedFd,
-    packets: Packets,
-    read_timeout: Option<Duration>,
-    write_timeout: Option<Duration>,
+    pub(super) packets: Packets,
+    pub(super) read_timeout: Option<Duration>,
+    pub(super) write_timeout: Option<Duration>,
+}
+
+socket_options!(UnixSeqpacket, message);
+
+impl Asks for UnixSeqpacket {
+    fn asked(&self) -> Option<&Asked> {
+        Some(self.packets.asked())
+    }
 }
 
 impl UnixSeqpacket {
@@ -41,7 +44,7 @@ impl UnixSeqpacket {
         Self::from_checked(socket)
     }
 
-    fn from_checked(socket: OwnedFd) -> io::Result<Self> {
+    pub(super) fn from_checked(socket: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, false)?;
         let mut this = Self {
             packets: Packets::on(socket.as_fd())?,
@@ -139,31 +142,6 @@ impl UnixSeqpacket {
             .unwrap_or(Err(RecvError::WouldBlock))
     }
 
-    /// The longest message in bytes that can be sent, with the send buffer as it is now.
-    ///
-    /// # Errors
-    /// What `getsockopt(2)` reports.
-    pub fn message_bytes_max(&self) -> io::Result<usize> {
-        buffer::message_bytes_max(self.as_fd())
-    }
-
-    /// The send buffer in bytes. It alone decides what can be sent; the receiver's has no say.
-    ///
-    /// # Errors
-    /// What `getsockopt(2)` reports.
-    pub fn send_buffer(&self) -> io::Result<usize> {
-        buffer::send_buffer(self.as_fd())
-    }
-
-    /// Asks for a send buffer of so many bytes; returns what it is now: more for very small ones, and no more than
-    /// the system allows (twice `net.core.wmem_max`).
-    ///
-    /// # Errors
-    /// What `setsockopt(2)` reports.
-    pub fn set_send_buffer(&self, bytes: usize) -> io::Result<usize> {
-        buffer::set_send_buffer(self.as_fd(), bytes)
-    }
-
     /// Whether the peer may send empty packets. Default true: then each packet is stamped, so that an empty one is never
     /// taken for the end; that takes a tenth of the time of a send and a receive. Where the protocol has no empty
     /// packets, turn it off: one that comes all the same is then taken for the end if the peer has left by then.
@@ -172,25 +150,6 @@ impl UnixSeqpacket {
     /// What `setsockopt(2)` reports.
     pub fn set_empty_packets(&self, expected: bool) -> io::Result<()> {
         self.packets.stamp(self.as_fd(), expected)
-    }
-
-    /// Whether each message received from now on says who wrote it. One that was sent before says that it does not
-    /// know: on a server, ask the listener instead ([`ListenerOptions::pass_credentials`]).
-    ///
-    /// [`ListenerOptions::pass_credentials`]: crate::ListenerOptions::pass_credentials
-    ///
-    /// # Errors
-    /// What `setsockopt(2)` reports.
-    pub fn set_pass_credentials(&self, pass: bool) -> io::Result<()> {
-        Ok(opt::pass_credentials(self.as_fd(), pass)?)
-    }
-
-    /// Whether the peer may send descriptors; answers whether this kernel can be told so (Linux 6.16).
-    ///
-    /// # Errors
-    /// What `setsockopt(2)` reports.
-    pub fn set_pass_rights(&self, pass: bool) -> io::Result<bool> {
-        Ok(opt::pass_rights(self.as_fd(), pass)?)
     }
 
     /// Ends one direction, or both. The peer receives what was sent before, and then the end.
@@ -213,19 +172,4 @@ impl From<UnixSeqpacket> for OwnedFd {
     fn from(socket: UnixSeqpacket) -> Self {
         socket.socket
     }
-}
-
-/// Connects a packet socket, whatever kind the options name: [`crate::connect_packet`] without a runtime.
-///
-/// # Errors
-/// As for [`crate::connect`]; `tcp:` and `https:` are refused.
-pub fn connect_packet(
-    address: &Address,
-    options: &ConnectOptions,
-) -> Result<(UnixSeqpacket, Peer), ConnectError> {
-    let options = options.clone().kind(SocketKind::Seqpacket);
-    let (socket, peer) = connect_fd_blocking(address, &options)?;
-    let socket =
-        UnixSeqpacket::from_checked(socket).map_err(|error| register_failed(address, error))?;
-    Ok((socket, peer))
 }

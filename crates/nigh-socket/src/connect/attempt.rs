@@ -4,8 +4,8 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -13,12 +13,14 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
-use super::{Cause, ConnectFault, ConnectOperation};
+use super::{Cause, ConnectFault, ConnectOperation, ConnectOptions};
 use crate::address::Address;
 use crate::listener::SocketKind;
 use crate::publish::address_file;
 use crate::publish::entry::FileKind;
+use crate::sys::opt;
 
 /// What `sun_path` takes, less its NUL.
 const SUN_PATH_BYTES_MAX: usize = 107;
@@ -42,30 +44,30 @@ pub(super) fn published(file: &Path) -> Result<Address, Failure> {
 }
 
 /// Tries a socket file.
-pub(super) fn path(path: &Path, kind: SocketKind) -> Result<OwnedFd, Failure> {
+pub(super) fn path(path: &Path, options: &ConnectOptions) -> Result<OwnedFd, Failure> {
     let refused = |error| match error {
         Errno::NOENT => Failure::NotYet(Cause::Missing),
         Errno::CONNREFUSED => refused(path),
-        other => common(other, kind),
+        other => common(other, options.kind),
     };
     if path.as_os_str().len() <= SUN_PATH_BYTES_MAX {
         let address = SocketAddrUnix::new(path).map_err(refused)?;
-        return once(&address, kind).map_err(refused);
+        return once(&address, options).map_err(refused);
     }
     // What it leads through stays open until after the connect.
     let (short, _through) = shortened(path)?;
     let address = SocketAddrUnix::new(short).map_err(refused)?;
-    once(&address, kind).map_err(refused)
+    once(&address, options).map_err(refused)
 }
 
 /// Tries an abstract name; without a server of this type there is no such name.
-pub(super) fn abstract_name(name: &[u8], kind: SocketKind) -> Result<OwnedFd, Failure> {
+pub(super) fn abstract_name(name: &[u8], options: &ConnectOptions) -> Result<OwnedFd, Failure> {
     let refused = |error| match error {
         Errno::CONNREFUSED => Failure::NotYet(Cause::Missing),
-        other => common(other, kind),
+        other => common(other, options.kind),
     };
     let address = SocketAddrUnix::new_abstract_name(name).map_err(refused)?;
-    once(&address, kind).map_err(refused)
+    once(&address, options).map_err(refused)
 }
 
 /// Tries the host's addresses in turn; the last failure stands for all.
@@ -85,6 +87,33 @@ pub(super) async fn internet(host: &str, port: u16) -> Result<TcpStream, Failure
     Err(failure)
 }
 
+/// As [`internet`], blocking this thread, each address at most until the deadline.
+pub(super) fn internet_blocking(
+    host: &str,
+    port: u16,
+    deadline: Option<Instant>,
+) -> Result<std::net::TcpStream, Failure> {
+    let resolve = |error| Failure::Final(ConnectFault::Resolve(error));
+    let mut failure = resolve(io::ErrorKind::NotFound.into());
+    for address in (host, port).to_socket_addrs().map_err(resolve)? {
+        let attempt = match deadline {
+            None => std::net::TcpStream::connect(address),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(Failure::NotYet(Cause::Silent));
+                }
+                std::net::TcpStream::connect_timeout(&address, left)
+            }
+        };
+        match attempt {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = internet_failure(error),
+        }
+    }
+    Err(failure)
+}
+
 fn internet_failure(error: io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Failure::NotYet(Cause::Refused),
@@ -93,9 +122,13 @@ fn internet_failure(error: io::Error) -> Failure {
     }
 }
 
-fn once(address: &SocketAddrUnix, kind: SocketKind) -> Result<OwnedFd, Errno> {
+fn once(address: &SocketAddrUnix, options: &ConnectOptions) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind.socket_type(), flags, None)?;
+    let kind = options.kind.socket_type();
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)?;
+    if options.pass_credentials {
+        opt::pass_credentials(socket.as_fd(), true)?;
+    }
     loop {
         match rustix::net::connect(&socket, address) {
             Ok(()) => return Ok(socket),

@@ -3,6 +3,7 @@
 //! Trap: a full queue (`EAGAIN`) cannot be waited for, the kernel reports the socket ready at once; it is tried again.
 
 mod attempt;
+mod blocking;
 mod error;
 mod patience;
 
@@ -25,6 +26,7 @@ use crate::stream::{Stream, UnixStream};
 use crate::sys;
 use attempt::Failure;
 pub(crate) use attempt::short_path;
+pub(crate) use blocking::{Socket, connect_fd_blocking, connect_stream_blocking};
 use patience::Patience;
 
 /// How to connect. The default: a stream, within 5 seconds, waiting for a server that is not there yet, whoever it is.
@@ -35,6 +37,7 @@ pub struct ConnectOptions {
     wait: bool,
     server: Option<Policy>,
     kind: SocketKind,
+    pass_credentials: bool,
 }
 
 impl Default for ConnectOptions {
@@ -44,6 +47,7 @@ impl Default for ConnectOptions {
             wait: true,
             server: None,
             kind: SocketKind::Stream,
+            pass_credentials: false,
         }
     }
 }
@@ -76,6 +80,14 @@ impl ConnectOptions {
     /// Type of the socket, for [`connect_fd`]. Default [`SocketKind::Stream`].
     pub fn kind(mut self, kind: SocketKind) -> Self {
         self.kind = kind;
+        self
+    }
+
+    /// Has each message that the server sends say who wrote it, from the first on: see [`Sender`](crate::Sender). Default
+    /// false. It is asked for before connecting, so that no message is without; of what TCP brings, nobody can say it. The
+    /// socket gets an abstract name of the kernel's choice.
+    pub fn pass_credentials(mut self, pass: bool) -> Self {
+        self.pass_credentials = pass;
         self
     }
 
@@ -138,19 +150,6 @@ pub async fn connect_fd(
     };
     connecting
         .await
-        .map_err(|fault| ConnectError::new(address.clone(), fault))
-}
-
-/// As [`connect_fd`], blocking this thread.
-pub(crate) fn connect_fd_blocking(
-    address: &Address,
-    options: &ConnectOptions,
-) -> Result<(OwnedFd, Peer), ConnectError> {
-    local_to_blocking(address, options)
-        .and_then(|fd| {
-            let peer = local_peer(&fd, options)?;
-            Ok((fd, peer))
-        })
         .map_err(|fault| ConnectError::new(address.clone(), fault))
 }
 
@@ -290,8 +289,8 @@ fn attempt_local(
     options: &ConnectOptions,
 ) -> Result<Result<OwnedFd, Cause>, ConnectFault> {
     let attempt = match address {
-        Address::Path(path) => attempt::path(path, options.kind),
-        Address::Abstract(name) => attempt::abstract_name(name, options.kind),
+        Address::Path(path) => attempt::path(path, options),
+        Address::Abstract(name) => attempt::abstract_name(name, options),
         Address::Fd(number) => match taken(*number, options.kind)? {
             (fd, true) => Ok(fd),
             (_, false) => return Err(ConnectFault::NotLocal),
@@ -318,17 +317,6 @@ async fn local_to(address: &Address, options: &ConnectOptions) -> Result<OwnedFd
         match attempt_local(address, options)? {
             Ok(fd) => return Ok(fd),
             Err(cause) => patience.wait_after(cause).await?,
-        }
-    }
-}
-
-fn local_to_blocking(address: &Address, options: &ConnectOptions) -> Result<OwnedFd, ConnectFault> {
-    address.check().map_err(ConnectFault::Malformed)?;
-    let mut patience = Patience::new(options);
-    loop {
-        match attempt_local(address, options)? {
-            Ok(fd) => return Ok(fd),
-            Err(cause) => std::thread::sleep(patience.pause_after(cause)?),
         }
     }
 }

@@ -72,6 +72,18 @@ impl Patience {
         Ok(())
     }
 
+    /// Like [`Patience::pause_after`], when a try takes time that must be left after the pause.
+    pub(super) fn pause_with_time_to_try(
+        &mut self,
+        cause: Cause,
+    ) -> Result<Duration, ConnectFault> {
+        let pause = self.pause_after(cause)?;
+        if pause >= self.left() {
+            return Err(self.given_up(cause));
+        }
+        Ok(pause)
+    }
+
     fn left(&self) -> Duration {
         self.deadline.map_or(PAUSE_MAX, |deadline| {
             deadline.saturating_duration_since(Instant::now())

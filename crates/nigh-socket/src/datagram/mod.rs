@@ -4,6 +4,7 @@
 //! sender that is not connected is told that it may send while that queue is full. And nobody is told that a peer died.
 
 pub(crate) mod name;
+mod several;
 pub(crate) mod socket;
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -14,12 +15,11 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::io::Interest;
 
 use crate::address::Address;
-use crate::buffer;
 use crate::inherit;
 use crate::listener::{Listener, SocketKind};
-use crate::message::{Datagram, RecvError, SendError, nonblocking};
+use crate::message::{Asked, Datagram, RecvError, SendError, nonblocking};
+use crate::options::{Asks, socket_options};
 use crate::registered::Registered;
-use crate::sys::opt;
 use crate::sys::register::register;
 use socket::Target;
 
@@ -32,8 +32,17 @@ use socket::Target;
 #[derive(Debug)]
 pub struct UnixDatagram {
     socket: Registered,
+    asked: Asked,
     /// Gives the name back.
     listener: Option<Listener>,
+}
+
+socket_options!(UnixDatagram, message);
+
+impl Asks for UnixDatagram {
+    fn asked(&self) -> Option<&Asked> {
+        Some(&self.asked)
+    }
 }
 
 impl UnixDatagram {
@@ -51,6 +60,7 @@ impl UnixDatagram {
 
     fn from_checked(socket: OwnedFd) -> io::Result<Self> {
         Ok(Self {
+            asked: Asked::on(socket.as_fd()),
             socket: Registered::new(socket)?,
             listener: None,
         })
@@ -61,8 +71,10 @@ impl UnixDatagram {
     /// # Errors
     /// `InvalidInput` when it is of another kind; otherwise what the kernel or the reactor reports.
     pub fn bound(listener: Listener) -> io::Result<Self> {
+        let socket = socket::of(&listener)?;
         Ok(Self {
-            socket: Registered::new(socket::of(&listener)?)?,
+            asked: Asked::on(socket.as_fd()),
+            socket: Registered::new(socket)?,
             listener: Some(listener),
         })
     }
@@ -220,7 +232,7 @@ impl UnixDatagram {
     ) -> Result<Datagram, RecvError> {
         let receiving = self
             .socket
-            .read(|fd| nonblocking(|| socket::attempt_recv(fd, buffers, false)));
+            .read(|fd| nonblocking(|| socket::attempt_recv(fd, buffers, &self.asked, false)));
         receiving.await.map_err(RecvError::System)?
     }
 
@@ -230,7 +242,7 @@ impl UnixDatagram {
     /// [`RecvError::WouldBlock`] when there is no message; otherwise as for [`recv`](Self::recv).
     pub fn try_recv(&self, buffer: &mut [u8]) -> Result<Datagram, RecvError> {
         let mut buffers = [IoSliceMut::new(buffer)];
-        nonblocking(|| socket::attempt_recv(self.as_fd(), &mut buffers, false))
+        nonblocking(|| socket::attempt_recv(self.as_fd(), &mut buffers, &self.asked, false))
             .unwrap_or(Err(RecvError::WouldBlock))
     }
 
@@ -243,55 +255,9 @@ impl UnixDatagram {
         let mut buffers = [IoSliceMut::new(buffer)];
         self.socket
             .poll_read(cx, |fd| {
-                nonblocking(|| socket::attempt_recv(fd, &mut buffers, false))
+                nonblocking(|| socket::attempt_recv(fd, &mut buffers, &self.asked, false))
             })
             .map(|done| done.map_err(RecvError::System)?)
-    }
-
-    /// The longest message in bytes that can be sent, with the send buffer as it is now.
-    ///
-    /// # Errors
-    /// What `getsockopt(2)` reports.
-    pub fn message_bytes_max(&self) -> io::Result<usize> {
-        buffer::message_bytes_max(self.as_fd())
-    }
-
-    /// The send buffer in bytes. It alone decides what can be sent; the receiver's has no say.
-    ///
-    /// # Errors
-    /// What `getsockopt(2)` reports.
-    pub fn send_buffer(&self) -> io::Result<usize> {
-        buffer::send_buffer(self.as_fd())
-    }
-
-    /// Asks for a send buffer of so many bytes; returns what it is now: more for very small ones, and no more than
-    /// the system allows (twice `net.core.wmem_max`).
-    ///
-    /// # Errors
-    /// What `setsockopt(2)` reports.
-    pub fn set_send_buffer(&self, bytes: usize) -> io::Result<usize> {
-        buffer::set_send_buffer(self.as_fd(), bytes)
-    }
-
-    /// Whether each message received from now on says who wrote it. One that was sent before says that it does not
-    /// know: on a server, ask before binding ([`ListenerOptions::pass_credentials`]).
-    ///
-    /// Trap: a socket without a name that asks gets an abstract one when it connects or sends.
-    ///
-    /// [`ListenerOptions::pass_credentials`]: crate::ListenerOptions::pass_credentials
-    ///
-    /// # Errors
-    /// What `setsockopt(2)` reports.
-    pub fn set_pass_credentials(&self, pass: bool) -> io::Result<()> {
-        Ok(opt::pass_credentials(self.as_fd(), pass)?)
-    }
-
-    /// Whether others may send descriptors; answers whether this kernel can be told so (Linux 6.16).
-    ///
-    /// # Errors
-    /// What `setsockopt(2)` reports.
-    pub fn set_pass_rights(&self, pass: bool) -> io::Result<bool> {
-        Ok(opt::pass_rights(self.as_fd(), pass)?)
     }
 
     /// Waits until a message may fit where the last one did not: into the receiver's queue, or our own buffer.

@@ -10,7 +10,7 @@ use super::name;
 use crate::address::Address;
 use crate::connect::short_path;
 use crate::listener::{Listener, SocketKind};
-use crate::message::{Attempt, Datagram, RecvError, SendError, receive_datagram, send};
+use crate::message::{Asked, Attempt, Datagram, RecvError, SendError, receive_datagram, send};
 use crate::publish::address_file;
 
 /// Where a datagram goes: the kernel's bytes, and what has to stay open while they are used.
@@ -82,9 +82,10 @@ pub(crate) fn attempt_send(
 pub(crate) fn attempt_recv(
     socket: BorrowedFd<'_>,
     buffers: &mut [IoSliceMut<'_>],
+    asked: &Asked,
     waits: bool,
 ) -> Attempt<Result<Datagram, RecvError>> {
-    receive_datagram(socket, buffers, waits)
+    receive_datagram(socket, buffers, asked, waits)
 }
 
 /// A new socket, close-on-exec.

@@ -3,7 +3,12 @@
 //! Trap: the kernel answers 0 for an empty packet and at the end alike. Each packet comes with a time stamp here, and
 //! the end comes with nothing.
 
+mod asked;
+mod batch;
+mod cork;
 mod error;
+mod exact;
+mod peek;
 mod sender;
 mod transfer;
 
@@ -11,8 +16,17 @@ use std::os::fd::OwnedFd;
 
 use crate::address::Address;
 
+pub use batch::{Batch, Outgoing};
+pub use cork::Cork;
 pub use error::{Blame, RecvError, SendError};
+pub use exact::{Filled, Stop};
+pub use peek::Peeked;
 pub use sender::Sender;
+
+pub(crate) use asked::Asked;
+pub(crate) use batch::{receive_datagrams, send_batch};
+pub(crate) use exact::Exactly;
+pub(crate) use peek::{peek_bytes, peek_datagram};
 pub(crate) use transfer::{
     Attempt, Packets, nonblocking, receive_bytes, receive_datagram, send, send_bytes,
 };

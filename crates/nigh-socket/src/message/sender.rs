@@ -4,6 +4,7 @@
 //! asked for credentials has the overflow ids and pid 0: so ask before `listen` or `bind`.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
@@ -18,6 +19,12 @@ use crate::sys::opt::Credentials;
 /// connection's [`Peer`](crate::Peer). A privileged sender may name any ids and pid it likes.
 #[derive(Debug, Clone)]
 pub struct Sender {
+    /// Apart, so that a message without a sender is not the larger for it.
+    facts: Arc<Facts>,
+}
+
+#[derive(Debug)]
+struct Facts {
     uid: Fact<u32>,
     gid: Fact<u32>,
     pid: Fact<u32>,
@@ -45,35 +52,38 @@ impl Sender {
         let id =
             |id: Option<u32>, overflow| known(id.filter(|id| *id != u32::MAX && *id != overflow));
         let pid = credentials.and_then(|given| u32::try_from(given.pid).ok());
-        Some(Self {
+        let facts = Facts {
             uid: id(credentials.map(|given| given.uid), overflow.uid),
             gid: id(credentials.map(|given| given.gid), overflow.gid),
             pid: known(pid.filter(|pid| *pid != 0)),
             process,
+        };
+        Some(Self {
+            facts: Arc::new(facts),
         })
     }
 
     /// The real user id.
     #[must_use]
     pub fn uid(&self) -> &Fact<u32> {
-        &self.uid
+        &self.facts.uid
     }
 
     /// The real group id.
     #[must_use]
     pub fn gid(&self) -> &Fact<u32> {
-        &self.gid
+        &self.facts.gid
     }
 
     /// The process id, for display only: the number may belong to another process by now.
     #[must_use]
     pub fn pid(&self) -> &Fact<u32> {
-        &self.pid
+        &self.facts.pid
     }
 
     /// The process itself, through its pidfd.
     #[must_use]
     pub fn process(&self) -> &Fact<Process> {
-        &self.process
+        &self.facts.process
     }
 }

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use super::error::Attempted;
-use super::{Chunk, Datagram, Packet, Received, RecvError, SendError, Sender};
+use super::{Asked, Chunk, Datagram, Packet, Received, RecvError, SendError, Sender};
 use crate::buffer;
 use crate::datagram;
 use crate::sys::msg::{self, Arrival, FDS_MAX, Manner, RawName, SLICES_MAX};
@@ -26,6 +26,17 @@ pub(crate) enum Attempt<T> {
     WouldBlock,
     /// A signal came in between.
     Interrupted,
+}
+
+impl<T> Attempt<Result<T, Errno>> {
+    /// What a call says.
+    pub(crate) fn of(done: Result<T, Errno>) -> Self {
+        match done {
+            Err(Errno::AGAIN) => Self::WouldBlock,
+            Err(Errno::INTR) => Self::Interrupted,
+            done => Self::Done(done),
+        }
+    }
 }
 
 impl<T> Attempt<T> {
@@ -74,7 +85,12 @@ pub(crate) fn send(
 }
 
 #[cold]
-fn refused(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>], fds: usize, errno: Errno) -> SendError {
+pub(super) fn refused(
+    socket: BorrowedFd<'_>,
+    slices: &[IoSlice<'_>],
+    fds: usize,
+    errno: Errno,
+) -> SendError {
     let message = Attempted {
         length: slices.iter().map(|slice| slice.len()).sum(),
         limit: buffer::message_bytes_max(socket).unwrap_or(0),
@@ -90,6 +106,7 @@ pub(crate) struct Packets {
     was_reset: AtomicBool,
     /// A time stamp comes with each packet, and none with the end.
     are_stamped: AtomicBool,
+    asked: Asked,
 }
 
 impl Packets {
@@ -99,7 +116,12 @@ impl Packets {
         Ok(Self {
             was_reset: AtomicBool::new(false),
             are_stamped: AtomicBool::new(true),
+            asked: Asked::on(socket),
         })
+    }
+
+    pub(crate) fn asked(&self) -> &Asked {
+        &self.asked
     }
 
     /// Stamps packets or not. Those that are queued are stamped when they are received.
@@ -132,32 +154,49 @@ impl Packets {
             waits,
             is_stream: false,
         };
-        // The reset is reported once: the second time around there are packets, or the end.
-        let arrival = loop {
-            match msg::receive(socket, slices, manner, None) {
-                Err(Errno::CONNRESET) if !self.was_reset.swap(true, Ordering::Relaxed) => {}
-                done => break done,
-            }
+        let is_plain = self.asked.is_bytes_only() && !self.are_stamped();
+        let arrival = match &mut *slices {
+            [slice] if is_plain => self.behind_reset(|| msg::receive_plain(socket, slice, waits)),
+            slices => self.behind_reset(|| msg::receive(socket, slices, manner, None)),
         };
-        match arrival {
-            Ok(arrival) if arrival.length == 0 && !arrival.has_control && self.ends(socket) => {
-                Attempt::Done(if self.was_reset.load(Ordering::Relaxed) {
-                    Err(RecvError::Reset)
-                } else {
-                    Ok(Received::End)
-                })
+        Attempt::of(arrival).map(|arrival| {
+            let arrival = arrival.map_err(RecvError::from_errno)?;
+            if arrival.length == 0 && !arrival.has_control && self.ends(socket) {
+                return self.end().map(|()| Received::End);
             }
-            Ok(arrival) => Attempt::Done(whole(arrival, slices).map(Received::Packet)),
-            Err(Errno::AGAIN) => Attempt::WouldBlock,
-            Err(Errno::INTR) => Attempt::Interrupted,
-            Err(errno) => Attempt::Done(Err(RecvError::from_errno(errno))),
+            whole(arrival, room(slices)).map(Received::Packet)
+        })
+    }
+
+    /// The reset is reported once: the second time around there are packets, or the end.
+    pub(super) fn behind_reset<T>(
+        &self,
+        mut receive: impl FnMut() -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        loop {
+            match receive() {
+                Err(Errno::CONNRESET) if !self.was_reset.swap(true, Ordering::Relaxed) => {}
+                done => return done,
+            }
         }
+    }
+
+    /// What the end is: a reset, if one was reported before.
+    pub(super) fn end(&self) -> Result<(), RecvError> {
+        if self.was_reset.load(Ordering::Relaxed) {
+            return Err(RecvError::Reset);
+        }
+        Ok(())
+    }
+
+    pub(super) fn are_stamped(&self) -> bool {
+        self.are_stamped.load(Ordering::Relaxed)
     }
 
     /// Whether nothing, without a stamp, is the end: for sure if packets are stamped; otherwise if the peer is gone.
     #[cold]
-    fn ends(&self, socket: BorrowedFd<'_>) -> bool {
-        if self.are_stamped.load(Ordering::Relaxed) {
+    pub(super) fn ends(&self, socket: BorrowedFd<'_>) -> bool {
+        if self.are_stamped() {
             return true;
         }
         let mut asked = [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)];
@@ -169,7 +208,7 @@ impl Packets {
     }
 
     /// A send can be what the kernel reports the reset to.
-    fn note(&self, error: &SendError) {
+    pub(super) fn note(&self, error: &SendError) {
         if matches!(error, SendError::Reset) {
             self.was_reset.store(true, Ordering::Relaxed);
         }
@@ -220,6 +259,7 @@ pub(crate) fn receive_bytes(
 pub(crate) fn receive_datagram(
     socket: BorrowedFd<'_>,
     slices: &mut [IoSliceMut<'_>],
+    asked: &Asked,
     waits: bool,
 ) -> Attempt<Result<Datagram, RecvError>> {
     let manner = Manner {
@@ -227,25 +267,42 @@ pub(crate) fn receive_datagram(
         is_stream: false,
     };
     let mut name = RawName::new();
-    match msg::receive(socket, slices, manner, Some(&mut name)) {
-        Ok(arrival) => Attempt::Done(whole(arrival, slices).map(|packet| Datagram {
-            length: packet.length,
-            fds: packet.fds,
-            sender: packet.sender,
-            from: datagram::name::decode(name.bytes()),
-        })),
+    let arrival = match &mut *slices {
+        [slice] if asked.is_bytes_only() => {
+            msg::receive_plain_from(socket, slice, &mut name, waits)
+        }
+        slices => msg::receive(socket, slices, manner, Some(&mut name)),
+    };
+    match arrival {
+        Ok(arrival) => Attempt::Done(
+            whole(arrival, room(slices)).map(|packet| whole_datagram(packet, name.bytes())),
+        ),
         Err(Errno::AGAIN) => Attempt::WouldBlock,
         Err(Errno::INTR) => Attempt::Interrupted,
         Err(errno) => Attempt::Done(Err(RecvError::from_errno(errno))),
     }
 }
 
+/// A datagram and the socket it came from, by the kernel's bytes.
+pub(super) fn whole_datagram(packet: Packet, name: &[u8]) -> Datagram {
+    Datagram {
+        length: packet.length,
+        fds: packet.fds,
+        sender: packet.sender,
+        from: datagram::name::decode(name),
+    }
+}
+
+fn room(slices: &[IoSliceMut<'_>]) -> usize {
+    slices.iter().map(|slice| slice.len()).sum()
+}
+
 /// A message that came whole, or what it lacks; in that case its descriptors are closed.
-fn whole(arrival: Arrival, slices: &[IoSliceMut<'_>]) -> Result<Packet, RecvError> {
+pub(super) fn whole(arrival: Arrival, room: usize) -> Result<Packet, RecvError> {
     if arrival.is_truncated {
         return Err(RecvError::TooLong {
             length: arrival.length,
-            room: slices.iter().map(|slice| slice.len()).sum(),
+            room,
         });
     }
     if arrival.is_control_truncated {

@@ -4,14 +4,15 @@
 //! again. They arrive with the *last* segment that a receive returns, plain bytes glued in front: where one receive ends
 //! says nothing about which message they belong to. Say so in the bytes, and take them in order.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 
 use super::UnixStream;
-use crate::buffer;
-use crate::message::{Chunk, RecvError, SendError, nonblocking, receive_bytes, send_bytes};
-use crate::sys::opt;
+use crate::message::{
+    Chunk, Cork, Exactly, Filled, RecvError, SendError, nonblocking, peek_bytes, receive_bytes,
+    send_bytes,
+};
 
 impl UnixStream {
     /// Sends at least one byte of the slices, and with it all the descriptors, at most 253; waits while the buffer is
@@ -100,40 +101,60 @@ impl UnixStream {
             .unwrap_or(Err(RecvError::WouldBlock))
     }
 
-    /// Whether the peer may send descriptors; answers whether this kernel can be told so (Linux 6.16).
+    /// Fills all of `buffer`, or stops early behind descriptors or at the end, and says which. Bytes without descriptors
+    /// may come before those that have some: the descriptors belong to the *last* send of what was received.
     ///
     /// # Errors
-    /// What `setsockopt(2)` reports.
-    pub fn set_pass_rights(&self, pass: bool) -> io::Result<bool> {
-        Ok(opt::pass_rights(self.as_fd(), pass)?)
+    /// As for [`recv_with_fds`](Self::recv_with_fds); what had been received before is lost then.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: what was received before it was dropped is lost.
+    pub async fn recv_exact_with_fds(&self, buffer: &mut [u8]) -> Result<Filled, RecvError> {
+        let mut filling = Exactly::new(buffer);
+        while let Some(room) = filling.room() {
+            let chunk = self.recv_with_fds(room).await?;
+            filling.take(chunk);
+        }
+        Ok(filling.done())
     }
 
-    /// Whether [`Chunk::sender`] is to say who wrote what is received from now on: how to notice that another process
-    /// writes on this stream. Bytes of two writers never come in one chunk then. What was written before says that it
-    /// does not know: on a server, ask the listener instead ([`ListenerOptions::pass_credentials`]).
-    ///
-    /// [`ListenerOptions::pass_credentials`]: crate::ListenerOptions::pass_credentials
+    /// Copies what is next to the front of `buffer` and leaves it where it is; returns how many bytes, 0 at the end. No
+    /// descriptor is duplicated.
     ///
     /// # Errors
-    /// What `setsockopt(2)` reports.
-    pub fn set_pass_credentials(&self, pass: bool) -> io::Result<()> {
-        Ok(opt::pass_credentials(self.as_fd(), pass)?)
+    /// See [`RecvError`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is received in any case.
+    pub async fn peek(&self, buffer: &mut [u8]) -> Result<usize, RecvError> {
+        let looking = self
+            .socket
+            .read(|socket| nonblocking(|| peek_bytes(socket, buffer, false)));
+        looking.await.map_err(RecvError::System)?
     }
 
-    /// The send buffer in bytes. It alone decides how much is on its way; the receiver's has no say.
+    /// As [`peek`](Self::peek), without waiting.
     ///
     /// # Errors
-    /// What `getsockopt(2)` reports.
-    pub fn send_buffer(&self) -> io::Result<usize> {
-        buffer::send_buffer(self.as_fd())
+    /// [`RecvError::WouldBlock`] when nothing is there; otherwise as for [`peek`](Self::peek).
+    pub fn try_peek(&self, buffer: &mut [u8]) -> Result<usize, RecvError> {
+        nonblocking(|| peek_bytes(self.as_fd(), buffer, false))
+            .unwrap_or(Err(RecvError::WouldBlock))
     }
 
-    /// Asks for a send buffer of so many bytes; returns what it is now: more for very small ones, and no more than
-    /// the system allows (twice `net.core.wmem_max`).
+    /// Sends all that is in the cork, in one call if there is room, the descriptors with the first byte.
     ///
     /// # Errors
-    /// What `setsockopt(2)` reports.
-    pub fn set_send_buffer(&self, bytes: usize) -> io::Result<usize> {
-        buffer::set_send_buffer(self.as_fd(), bytes)
+    /// See [`SendError`]; what was sent before is no longer in the cork.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: what was not sent is still in the cork.
+    pub async fn send_corked(&self, cork: &mut Cork) -> Result<(), SendError> {
+        while !(cork.bytes().is_empty() && cork.fds().is_empty()) {
+            let slices = [IoSlice::new(cork.bytes())];
+            let sent = self.send_with_fds(&slices, &cork.borrowed_fds()).await?;
+            cork.advance(sent);
+        }
+        Ok(())
     }
 }

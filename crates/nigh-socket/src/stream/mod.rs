@@ -12,15 +12,28 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::message::Asked;
+use crate::options::{Asks, socket_options};
 use crate::registered::Registered;
 use crate::sys::msg;
 use crate::sys::receive::receive;
 
 /// A connected stream socket of the `AF_UNIX` family, non-blocking and close-on-exec.
+///
+/// There is no out-of-band data, and no way to ask for it: the kernel drops an urgent byte that is read past, with the
+/// descriptors that came with it, and its handling has had one security hole after the other.
 #[derive(Debug)]
 pub struct UnixStream {
     socket: Registered,
     bytes_only: bool,
+}
+
+socket_options!(UnixStream, stream);
+
+impl Asks for UnixStream {
+    fn asked(&self) -> Option<&Asked> {
+        None
+    }
 }
 
 impl UnixStream {

@@ -6,6 +6,7 @@
     reason = "system calls that rustix and tokio offer no safe form of"
 )]
 
+pub(crate) mod batch;
 pub(crate) mod inherit;
 pub(crate) mod map;
 pub(crate) mod msg;

@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::SendFlags;
+use rustix::net::{RecvFlags, SendFlags};
 
 use super::opt::Credentials;
 use crate::cmsg::{self, Control, Malformed};
@@ -24,24 +24,38 @@ pub(crate) const SLICES_MAX: usize = 1024;
 const SCM_PIDFD: i32 = 4;
 
 /// Every descriptor, the credentials, the pidfd and the time stamp.
-const CONTROL_BYTES: usize =
+pub(super) const CONTROL_BYTES: usize =
     cmsg::space(FDS_MAX * 4) + cmsg::space(12) + cmsg::space(4) + cmsg::space(16);
 
-const FDS_BYTES: usize = cmsg::space(FDS_MAX * 4);
+pub(super) const FDS_BYTES: usize = cmsg::space(FDS_MAX * 4);
 
 /// `struct sockaddr_un`, and room for a kernel that reports more than it has.
 const NAME_BYTES: usize = NAME_LENGTH as usize;
-const NAME_LENGTH: libc::socklen_t = 128;
+pub(super) const NAME_LENGTH: libc::socklen_t = 128;
 
 /// Aligned as `struct cmsghdr` is.
 #[repr(C, align(8))]
-struct Aligned<const N: usize>([u8; N]);
+pub(super) struct Aligned<const N: usize>([u8; N]);
+
+impl<const N: usize> Aligned<N> {
+    pub(super) const fn new() -> Self {
+        Self([0; N])
+    }
+
+    pub(super) fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.0.as_mut_ptr()
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 thread_local! {
     /// One per thread, because clearing it takes as long as a tenth of a receive. What an earlier message left in it is
     /// never looked at: the kernel says how much it wrote.
     static CONTROL: RefCell<Aligned<CONTROL_BYTES>> =
-        const { RefCell::new(Aligned([0; CONTROL_BYTES])) };
+        const { RefCell::new(Aligned::new()) };
 }
 
 /// A received message, all of whose descriptors are owned.
@@ -74,6 +88,15 @@ impl RawName {
             bytes: [0; NAME_BYTES],
             length: 0,
         }
+    }
+
+    pub(super) fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.bytes.as_mut_ptr()
+    }
+
+    /// As the kernel said it, which may be more than fits.
+    pub(super) fn set_length(&mut self, length: libc::socklen_t) {
+        self.length = usize::try_from(length).unwrap_or(usize::MAX);
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -112,14 +135,11 @@ fn receive_with(
     header.msg_iovlen = slices.len().min(SLICES_MAX) as _;
     header.msg_control = control.0.as_mut_ptr().cast();
     header.msg_controllen = CONTROL_BYTES as _;
-    let name_length = match name {
-        Some(name) => {
-            header.msg_name = name.bytes.as_mut_ptr().cast();
-            header.msg_namelen = NAME_LENGTH;
-            Some(&mut name.length)
-        }
-        None => None,
-    };
+    let mut name = name;
+    if let Some(name) = name.as_deref_mut() {
+        header.msg_name = name.as_mut_ptr().cast();
+        header.msg_namelen = NAME_LENGTH;
+    }
     let mut flags = libc::MSG_CMSG_CLOEXEC;
     if !manner.waits {
         flags |= libc::MSG_DONTWAIT;
@@ -135,26 +155,129 @@ fn receive_with(
     let Ok(length) = usize::try_from(outcome) else {
         return Err(last_error());
     };
-    if let Some(name_length) = name_length {
-        *name_length = usize::try_from(header.msg_namelen).unwrap_or(usize::MAX);
+    if let Some(name) = name {
+        name.set_length(header.msg_namelen);
     }
-    // The type differs between C libraries.
-    let control_length: usize = header.msg_controllen as _;
-    let controls = control.0.get(..control_length);
-    let mut arrival = Arrival {
-        length,
-        is_truncated: header.msg_flags & libc::MSG_TRUNC != 0,
-        is_control_truncated: header.msg_flags & libc::MSG_CTRUNC != 0,
-        has_control: control_length != 0,
-        fds: Vec::new(),
-        credentials: None,
-        process: None,
+    Arrival::of(&header, length, &control.0)
+}
+
+/// As [`receive`], where nothing can come beside the bytes.
+pub(crate) fn receive_plain(
+    socket: BorrowedFd<'_>,
+    slice: &mut IoSliceMut<'_>,
+    waits: bool,
+) -> Result<Arrival, Errno> {
+    let mut flags = RecvFlags::TRUNC;
+    flags.set(RecvFlags::DONTWAIT, !waits);
+    let (copied, length) = rustix::net::recv(socket, &mut **slice, flags)?;
+    Ok(Arrival {
+        is_truncated: length > copied,
+        ..Arrival::empty(length)
+    })
+}
+
+/// As [`receive_plain`], with the name of the sender.
+pub(crate) fn receive_plain_from(
+    socket: BorrowedFd<'_>,
+    slice: &mut IoSliceMut<'_>,
+    name: &mut RawName,
+    waits: bool,
+) -> Result<Arrival, Errno> {
+    let mut name_length = NAME_LENGTH;
+    let mut flags = libc::MSG_TRUNC;
+    if !waits {
+        flags |= libc::MSG_DONTWAIT;
+    }
+    // SAFETY: `socket` is open while borrowed; the kernel writes at most as many bytes as the slice and the name have, which
+    // are borrowed mutably and take every byte pattern, and `name_length`, which outlives the call.
+    let outcome = unsafe {
+        libc::recvfrom(
+            socket.as_raw_fd(),
+            slice.as_mut_ptr().cast(),
+            slice.len(),
+            flags,
+            name.as_mut_ptr().cast(),
+            &raw mut name_length,
+        )
     };
-    arrival.take(controls.ok_or(Errno::PROTO)?)?;
-    Ok(arrival)
+    let length = usize::try_from(outcome).map_err(|_| last_error())?;
+    name.set_length(name_length);
+    Ok(Arrival {
+        is_truncated: length > slice.len(),
+        ..Arrival::empty(length)
+    })
+}
+
+/// The length of the next message, which stays, and whether anything comes beside its bytes: never at the end of a
+/// connection of packets. As much as fits is copied to `buffer`.
+///
+/// Trap: each look with room for descriptors opens duplicates of them. So there is room for a time stamp and no more, and
+/// none where there is no stamp to fill it.
+pub(crate) fn peek(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    manner: Manner,
+    is_stamped: bool,
+) -> Result<(usize, bool), Errno> {
+    let mut control = Aligned([0_u8; cmsg::space(16)]);
+    let mut slices = [IoSliceMut::new(buffer)];
+    let mut header = empty_header();
+    header.msg_iov = slices.as_mut_ptr().cast();
+    header.msg_iovlen = 1;
+    if is_stamped {
+        header.msg_control = control.as_mut_ptr().cast();
+        header.msg_controllen = cmsg::space(16) as _;
+    }
+    let mut flags = libc::MSG_PEEK | libc::MSG_CMSG_CLOEXEC;
+    if !manner.waits {
+        flags |= libc::MSG_DONTWAIT;
+    }
+    if !manner.is_stream {
+        flags |= libc::MSG_TRUNC;
+    }
+    // SAFETY: `socket` is open while borrowed. `msg_iov` points to one slice, and `msg_control` to as many bytes as is said,
+    // or is null; both are borrowed mutably until after the call, and every byte pattern is a valid `u8`.
+    let outcome = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+    let length = usize::try_from(outcome).map_err(|_| last_error())?;
+    let written: usize = header.msg_controllen as _;
+    let mut arrival = Arrival::empty(length);
+    // There should be none; one that is there all the same is ours to close.
+    arrival.take(
+        control
+            .0
+            .get(..written.min(cmsg::space(16)))
+            .unwrap_or_default(),
+    )?;
+    Ok((length, is_stamped && written > 0))
 }
 
 impl Arrival {
+    /// What a receive that has just succeeded has brought.
+    pub(super) fn of(header: &libc::msghdr, length: usize, control: &[u8]) -> Result<Self, Errno> {
+        // The type differs between C libraries.
+        let control_length: usize = header.msg_controllen as _;
+        let mut arrival = Self {
+            is_truncated: header.msg_flags & libc::MSG_TRUNC != 0,
+            is_control_truncated: header.msg_flags & libc::MSG_CTRUNC != 0,
+            has_control: control_length != 0,
+            ..Self::empty(length)
+        };
+        arrival.take(control.get(..control_length).ok_or(Errno::PROTO)?)?;
+        Ok(arrival)
+    }
+
+    fn empty(length: usize) -> Self {
+        Self {
+            length,
+            is_truncated: false,
+            is_control_truncated: false,
+            has_control: false,
+            fds: Vec::new(),
+            credentials: None,
+            process: None,
+        }
+    }
+
     /// Owns every descriptor in a control buffer that `recvmsg` has just filled, and reads the rest.
     fn take(&mut self, controls: &[u8]) -> Result<(), Errno> {
         for control in cmsg::parse(controls) {
@@ -209,11 +332,8 @@ pub(crate) fn send(
     header.msg_iov = slices.as_ptr().cast_mut().cast();
     header.msg_iovlen = slices.len() as _;
     if !fds.is_empty() {
-        control = Aligned([0_u8; FDS_BYTES]);
-        let numbers = fds.iter().map(AsRawFd::as_raw_fd);
-        let written =
-            cmsg::write_numbers(&mut control.0, libc::SOL_SOCKET, libc::SCM_RIGHTS, numbers);
-        header.msg_controllen = written.ok_or(Errno::INVAL)? as _;
+        control = Aligned::new();
+        header.msg_controllen = write_rights(&mut control, fds)? as _;
         header.msg_control = control.0.as_mut_ptr().cast();
     }
     if let Some(name) = name {
@@ -231,11 +351,21 @@ pub(crate) fn send(
     usize::try_from(outcome).map_err(|_| last_error())
 }
 
+/// Writes a control message with the descriptors; returns its length.
+pub(super) fn write_rights(
+    control: &mut Aligned<FDS_BYTES>,
+    fds: &[BorrowedFd<'_>],
+) -> Result<usize, Errno> {
+    let numbers = fds.iter().map(AsRawFd::as_raw_fd);
+    cmsg::write_numbers(&mut control.0, libc::SOL_SOCKET, libc::SCM_RIGHTS, numbers)
+        .ok_or(Errno::INVAL)
+}
+
 fn empty_header() -> libc::msghdr {
     // SAFETY: `msghdr` consists of pointers and integers, for which all-zero (null, none) is a value.
     unsafe { MaybeUninit::zeroed().assume_init() }
 }
 
-fn last_error() -> Errno {
+pub(super) fn last_error() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }

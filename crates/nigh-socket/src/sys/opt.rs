@@ -118,6 +118,16 @@ pub(crate) fn set_flag(socket: BorrowedFd<'_>, option: Flag, on: bool) -> Result
     Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
 }
 
+/// Whether an option of the socket layer is on.
+pub(crate) fn flag(socket: BorrowedFd<'_>, option: Flag) -> Result<bool, Errno> {
+    let mut bytes = [0; 4];
+    match get(socket, option as c_int, &mut bytes) {
+        Ok(4) => Ok(c_int::from_ne_bytes(bytes) != 0),
+        Ok(_) => Err(Errno::PROTO),
+        Err(refusal) => Err(refusal.errno),
+    }
+}
+
 /// Whether each message shall say who wrote it; by a pidfd too where the kernel can (Linux 6.5).
 pub(crate) fn pass_credentials(socket: BorrowedFd<'_>, pass: bool) -> Result<(), Errno> {
     set_flag(socket, Flag::PassCredentials, pass)?;

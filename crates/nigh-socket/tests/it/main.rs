@@ -1,9 +1,12 @@
 //! Integration tests of nigh-socket, one binary.
 
+mod batches;
 mod bind;
 mod bind_existing;
 mod bind_files;
 mod bind_process;
+mod blocking_streams;
+mod bytes_only;
 mod connect;
 mod datagrams;
 mod flood;
@@ -22,6 +25,7 @@ mod packets;
 mod peers;
 mod published;
 mod servers;
+mod singleton;
 mod spawn;
 mod stream_descriptors;
 mod traps;

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
 
 use nigh_socket::{
-    Chunk, ConnectOptions, Listener, RecvError, SendError, Stream, UnixStream, connect,
+    Chunk, ConnectOptions, Cork, Listener, RecvError, SendError, Stop, Stream, UnixStream, connect,
 };
 use nigh_testkit::{Child, OpenFds, TempSocket, limit_descriptors};
 use rustix::io::{FdFlags, fcntl_getfd};
@@ -259,6 +259,125 @@ async fn a_stream_notices_when_another_process_writes_on_it() {
     let (me, other) = (std::process::id(), child.id());
     let expected = [("me", me), ("other", other), ("me again", me)];
     assert_eq!(writers, expected.map(|(text, pid)| (text.to_owned(), pid)));
+}
+
+#[tokio::test]
+async fn a_buffer_is_filled_up_to_descriptors_and_says_so() {
+    let (a, b) = UnixStream::pair().unwrap();
+    let mut buffer = [0; 6];
+    for (bytes, fds) in [("aa", 0), ("bb", 2), ("cc", 0), ("dd", 0), ("ee", 1)] {
+        send(&a, bytes.as_bytes(), fds).await;
+    }
+    // The kernel glues what was before the descriptors to what brought them, and stops behind it.
+    let filled = b.recv_exact_with_fds(&mut buffer).await.unwrap();
+    let expected = (4, Stop::Descriptors, 2, false);
+    assert_eq!(
+        (
+            filled.length,
+            filled.stop,
+            filled.fds.len(),
+            filled.fds_lost
+        ),
+        expected
+    );
+    assert_eq!(&buffer[..4], b"aabb");
+    // What came are copies of the sending end.
+    drop(filled);
+    let filled = b.recv_exact_with_fds(&mut buffer).await.unwrap();
+    assert_eq!(
+        (filled.length, filled.stop, filled.fds.len()),
+        (6, Stop::Full, 1)
+    );
+    assert_eq!(&buffer, b"ccddee");
+    drop(filled);
+    // It waits for what is missing.
+    let (filled, ()) = tokio::join!(b.recv_exact_with_fds(&mut buffer), async {
+        for part in [b"1", b"2", b"3"] {
+            send(&a, part, 0).await;
+            tokio::task::yield_now().await;
+        }
+        drop(a);
+    });
+    let filled = filled.unwrap();
+    assert_eq!((filled.length, filled.stop), (3, Stop::End));
+    assert_eq!(
+        b.recv_exact_with_fds(&mut []).await.unwrap().stop,
+        Stop::Full
+    );
+}
+
+#[tokio::test]
+async fn a_look_at_a_stream_takes_nothing_and_opens_nothing() {
+    let (a, b) = UnixStream::pair().unwrap();
+    assert!(matches!(
+        b.try_peek(&mut [0; 8]),
+        Err(RecvError::WouldBlock)
+    ));
+    send(&a, b"bytes", 3).await;
+    let mut buffer = [0; 3];
+    for _ in 0..3 {
+        assert_eq!(b.peek(&mut buffer).await.unwrap(), 3);
+        assert_eq!(&buffer, b"byt");
+    }
+    let (bytes, chunk) = recv(&b, 8).await;
+    assert_eq!((&bytes[..], chunk.fds.len()), (&b"bytes"[..], 3));
+    drop((a, chunk));
+    assert_eq!(b.peek(&mut buffer).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn pieces_in_a_cork_are_one_write_and_what_was_not_sent_stays_in_it() {
+    let (a, b) = UnixStream::pair().unwrap();
+    let mut cork = Cork::new(1 << 20);
+    std::io::Write::write_all(&mut cork, b"head").unwrap();
+    std::io::Write::write_all(&mut cork, b"body").unwrap();
+    cork.attach(b.as_fd().try_clone_to_owned().unwrap())
+        .unwrap();
+    a.send_corked(&mut cork).await.unwrap();
+    let (bytes, chunk) = recv(&b, 64).await;
+    assert_eq!((&bytes[..], chunk.fds.len()), (&b"headbody"[..], 1));
+    let long: Vec<u8> = (0..1 << 20).map(|n: u32| n.to_le_bytes()[1]).collect();
+    std::io::Write::write_all(&mut cork, &long).unwrap();
+    {
+        let mut sending = std::pin::pin!(a.send_corked(&mut cork));
+        assert!(
+            std::future::poll_fn(|cx| std::task::Poll::Ready(
+                sending.as_mut().poll(cx).is_pending()
+            ))
+            .await
+        );
+    }
+    let left = cork.bytes().len();
+    assert!(left > 0 && left < long.len(), "{left}");
+    let mut got = Vec::new();
+    let (sent, ()) = tokio::join!(a.send_corked(&mut cork), async {
+        while got.len() < long.len() {
+            got.extend(recv(&b, 1 << 16).await.0);
+        }
+    });
+    sent.unwrap();
+    assert!(got == long);
+    cork.attach(b.as_fd().try_clone_to_owned().unwrap())
+        .unwrap();
+    let refused = a.send_corked(&mut cork).await;
+    assert!(matches!(refused, Err(SendError::NothingToCarry)));
+}
+
+/// There is no way to send or receive one; a peer that sends one all the same costs us that byte and nothing else.
+#[tokio::test]
+async fn an_urgent_byte_is_passed_over() {
+    let (a, b) = UnixStream::pair().unwrap();
+    send(&a, b"before", 0).await;
+    rustix::net::send(&a, b"!", rustix::net::SendFlags::OOB).unwrap();
+    send(&a, b"after", 1).await;
+    let mut heard = Vec::new();
+    let mut fds = 0;
+    while heard.len() < 11 {
+        let (bytes, chunk) = recv(&b, 64).await;
+        heard.extend(bytes);
+        fds += chunk.fds.len();
+    }
+    assert_eq!((&heard[..], fds), (&b"beforeafter"[..], 1));
 }
 
 #[tokio::test]

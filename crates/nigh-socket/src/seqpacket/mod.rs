@@ -2,17 +2,18 @@
 //!
 //! Trap: the longest message follows from the sender's buffer, 212,960 bytes by default: ask, do not assume.
 
+mod several;
+
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll};
 
-use crate::buffer;
 use crate::inherit;
 use crate::listener::SocketKind;
-use crate::message::{Packets, Received, RecvError, SendError, nonblocking};
+use crate::message::{Asked, Packets, Received, RecvError, SendError, nonblocking};
+use crate::options::{Asks, socket_options};
 use crate::registered::Registered;
-use crate::sys::opt;
 
 /// A connected socket of type `SOCK_SEQPACKET`, non-blocking and close-on-exec.
 ///
@@ -24,6 +25,14 @@ use crate::sys::opt;
 pub struct UnixSeqpacket {
     socket: Registered,
     packets: Packets,
+}
+
+socket_options!(UnixSeqpacket, message);
+
+impl Asks for UnixSeqpacket {
+    fn asked(&self) -> Option<&Asked> {
+        Some(self.packets.asked())
+    }
 }
 
 impl UnixSeqpacket {
@@ -142,31 +151,6 @@ impl UnixSeqpacket {
             .map(|done| done.map_err(RecvError::System)?)
     }
 
-    /// The longest message in bytes that can be sent, with the send buffer as it is now.
-    ///
-    /// # Errors
-    /// What `getsockopt(2)` reports.
-    pub fn message_bytes_max(&self) -> io::Result<usize> {
-        buffer::message_bytes_max(self.as_fd())
-    }
-
-    /// The send buffer in bytes. It alone decides what can be sent; the receiver's has no say.
-    ///
-    /// # Errors
-    /// What `getsockopt(2)` reports.
-    pub fn send_buffer(&self) -> io::Result<usize> {
-        buffer::send_buffer(self.as_fd())
-    }
-
-    /// Asks for a send buffer of so many bytes; returns what it is now: more for very small ones, and no more than
-    /// the system allows (twice `net.core.wmem_max`).
-    ///
-    /// # Errors
-    /// What `setsockopt(2)` reports.
-    pub fn set_send_buffer(&self, bytes: usize) -> io::Result<usize> {
-        buffer::set_send_buffer(self.as_fd(), bytes)
-    }
-
     /// Whether the peer may send empty packets. Default true: then each packet is stamped, so that an empty one is never
     /// taken for the end; that takes a tenth of the time of a send and a receive. Where the protocol has no empty
     /// packets, turn it off: one that comes all the same is then taken for the end if the peer has left by then.
@@ -175,25 +159,6 @@ impl UnixSeqpacket {
     /// What `setsockopt(2)` reports.
     pub fn set_empty_packets(&self, expected: bool) -> io::Result<()> {
         self.packets.stamp(self.as_fd(), expected)
-    }
-
-    /// Whether each message received from now on says who wrote it. One that was sent before says that it does not
-    /// know: on a server, ask the listener instead ([`ListenerOptions::pass_credentials`]).
-    ///
-    /// [`ListenerOptions::pass_credentials`]: crate::ListenerOptions::pass_credentials
-    ///
-    /// # Errors
-    /// What `setsockopt(2)` reports.
-    pub fn set_pass_credentials(&self, pass: bool) -> io::Result<()> {
-        Ok(opt::pass_credentials(self.as_fd(), pass)?)
-    }
-
-    /// Whether the peer may send descriptors; answers whether this kernel can be told so (Linux 6.16).
-    ///
-    /// # Errors
-    /// What `setsockopt(2)` reports.
-    pub fn set_pass_rights(&self, pass: bool) -> io::Result<bool> {
-        Ok(opt::pass_rights(self.as_fd(), pass)?)
     }
 
     /// Ends one direction, or both. The peer receives what was sent before, and then the end.
