@@ -25,7 +25,7 @@ use super::handler::{Caller, Failure, Request};
 use super::running::{Done, Running};
 use super::share::Share;
 use super::timer::Timer;
-use crate::link::{Flush, Inbound, InboundError, Message, Outbox, with_scratch};
+use crate::link::{Flush, Inbound, InboundError, Message, Outbox, Place, with_scratch};
 use crate::wire::{Call, Features, Framing, Reason, Violation};
 use arrival::{Break, take};
 use line::Line;
@@ -242,12 +242,12 @@ impl Connection {
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<Flush, Ending> {
         let sent = self.outbox.sent();
-        let flushed =
-            self.outbox
-                .flush(|slices, fds| match self.line.poll_send(cx, slices, fds) {
-                    Poll::Ready(sent) => sent,
-                    Poll::Pending => Err(SendError::WouldBlock),
-                });
+        let flushed = self
+            .outbox
+            .flush(|slices, fds| match self.line.poll_send(cx, slices, fds) {
+                Poll::Ready(sent) => sent,
+                Poll::Pending => Err(SendError::WouldBlock),
+            });
         let flushed = match flushed {
             Ok(flushed) => flushed,
             // The caller has gone: what it asked for is still done, its answers go nowhere. drpc §7.7
@@ -269,16 +269,7 @@ impl Connection {
 
     /// Receives one packet and looks at what it completes.
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ending>> {
-        let room = self.inbound.room();
-        let accepted = with_scratch(room, |buffer| {
-            let buffer = &mut buffer[..room];
-            let may_wait = self.running.count() == 0;
-            let received = match self.last_try(buffer) {
-                Some(received) => received,
-                None => std::task::ready!(self.line.poll_recv(cx, buffer, may_wait)),
-            };
-            Poll::Ready(take(&mut self.inbound, received, buffer))
-        });
+        let accepted = self.arrive(cx);
         let accepted = std::task::ready!(accepted);
         self.expect_no_empty_packets();
         let message = match accepted {
@@ -306,6 +297,29 @@ impl Connection {
         };
         self.keep_time();
         Poll::Ready(self.receive(message))
+    }
+
+    fn arrive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Break>> {
+        let may_wait = self.running.count() == 0;
+        let line = &self.line;
+        if !self.is_draining {
+            let receive = |memory: &mut Vec<u8>| line.poll_recv_behind(cx, memory, may_wait);
+            if let Some((received, packet)) = self.inbound.receive(receive) {
+                let received = std::task::ready!(received);
+                let packet = Place::Behind(packet);
+                return Poll::Ready(take(&mut self.inbound, received, packet));
+            }
+        }
+        let room = self.inbound.room();
+        with_scratch(room, |buffer| {
+            let buffer = &mut buffer[..room];
+            let received = match self.last_try(buffer) {
+                Some(received) => received,
+                None => std::task::ready!(self.line.poll_recv(cx, buffer, may_wait)),
+            };
+            let packet = Place::Buffer(buffer);
+            Poll::Ready(take(&mut self.inbound, received, packet))
+        })
     }
 
     /// No chunk is empty: without stamps on packets receiving takes less time.

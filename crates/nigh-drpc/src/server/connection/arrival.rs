@@ -2,7 +2,7 @@
 
 use nigh_socket::{Received, RecvError};
 
-use crate::link::{Inbound, InboundError, Message};
+use crate::link::{Inbound, InboundError, Message, Place};
 use crate::wire::Violation;
 
 /// What ends reading.
@@ -16,7 +16,7 @@ pub(super) enum Break {
 pub(super) fn take(
     inbound: &mut Inbound,
     received: Result<Received, RecvError>,
-    buffer: &[u8],
+    place: Place<'_>,
 ) -> Result<Option<Message>, Break> {
     let (length, fds, is_lost) = match received {
         Ok(Received::Packet(packet)) => (packet.length, packet.fds, false),
@@ -27,11 +27,22 @@ pub(super) fn take(
         Err(RecvError::TooLong { length, room }) => {
             return Err(Break::Inbound(InboundError {
                 violation: Violation::PacketTooLarge { length, max: room },
-                tell_legacy: inbound.may_be_legacy(buffer),
+                tell_legacy: match place {
+                    Place::Buffer(buffer) => inbound.may_be_legacy(buffer),
+                    Place::Behind(_) => false,
+                },
             }));
         }
         Err(error) => return Err(Break::Recv(error)),
     };
-    let packet = buffer.get(..length).unwrap_or_default();
-    inbound.accept(packet, fds, is_lost).map_err(Break::Inbound)
+    match place {
+        Place::Buffer(buffer) => {
+            let packet = buffer.get(..length).unwrap_or_default();
+            inbound.accept(packet, fds, is_lost).map_err(Break::Inbound)
+        }
+        Place::Behind(packet) => {
+            let accepted = inbound.accept_behind(packet, &fds, is_lost);
+            accepted.map_err(|violation| Break::Inbound(violation.into()))
+        }
+    }
 }

@@ -25,6 +25,20 @@ pub(super) struct Blocking {
     pub(super) recalled: AtomicBool,
 }
 
+impl Blocking {
+    fn may_wait(&self, may_wait: bool) -> bool {
+        may_wait && !self.recalled.load(Ordering::Relaxed)
+    }
+}
+
+/// A thread that waited in vain has nothing.
+fn patient(received: Result<Received, RecvError>) -> Poll<Result<Received, RecvError>> {
+    match received {
+        Err(RecvError::TimedOut) => Poll::Pending,
+        received => Poll::Ready(received),
+    }
+}
+
 impl Line {
     /// The same socket, out of the reactor.
     pub(super) fn blocking(socket: &UnixSeqpacket) -> io::Result<Arc<Blocking>> {
@@ -55,10 +69,17 @@ impl Line {
     ) -> Poll<Result<(), SendError>> {
         match self {
             Self::Reactor(socket) => socket.poll_send(cx, slices, fds),
-            Self::Thread(thread) => match thread.socket.send(slices, fds) {
-                Err(SendError::TimedOut) => Poll::Pending,
-                sent => Poll::Ready(sent),
-            },
+            Self::Thread(thread) => {
+                // There is room mostly, and then no clock is looked at.
+                let sent = match thread.socket.try_send(slices, fds) {
+                    Err(SendError::WouldBlock) => thread.socket.send(slices, fds),
+                    sent => sent,
+                };
+                match sent {
+                    Err(SendError::TimedOut) => Poll::Pending,
+                    sent => Poll::Ready(sent),
+                }
+            }
         }
     }
 
@@ -71,11 +92,24 @@ impl Line {
     ) -> Poll<Result<Received, RecvError>> {
         match self {
             Self::Reactor(socket) => socket.poll_recv(cx, buffer),
-            Self::Thread(thread) if may_wait && !thread.recalled.load(Ordering::Relaxed) => {
-                match thread.socket.recv(buffer) {
-                    Err(RecvError::TimedOut) => Poll::Pending,
-                    received => Poll::Ready(received),
-                }
+            Self::Thread(thread) if thread.may_wait(may_wait) => {
+                patient(thread.socket.recv(buffer))
+            }
+            Self::Thread(_) => Poll::Pending,
+        }
+    }
+
+    /// As [`poll_recv`](Self::poll_recv), to behind what `memory` holds.
+    pub(super) fn poll_recv_behind(
+        &self,
+        cx: &mut Context<'_>,
+        memory: &mut Vec<u8>,
+        may_wait: bool,
+    ) -> Poll<Result<Received, RecvError>> {
+        match self {
+            Self::Reactor(socket) => socket.poll_recv_behind(cx, memory),
+            Self::Thread(thread) if thread.may_wait(may_wait) => {
+                patient(thread.socket.recv_behind(memory))
             }
             Self::Thread(_) => Poll::Pending,
         }
