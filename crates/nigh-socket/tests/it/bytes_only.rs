@@ -6,7 +6,6 @@
 
 use std::io::IoSlice;
 use std::os::fd::AsFd;
-use std::task::Poll;
 
 use nigh_socket::{
     Acceptor, ConnectOptions, Listener, Policy, RecvError, SendError, SocketKind, UnixDatagram,
@@ -172,18 +171,8 @@ async fn a_packet_comes_behind_what_is_there() {
         memory.extend_from_slice(b"a ");
         let (mut again, capacity) = (memory.clone(), memory.capacity());
         again.reserve_exact(capacity - again.len());
-        let polled = |memory: &mut Vec<u8>| {
-            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-            d.poll_recv_behind(&mut context, memory)
-        };
-        tokio::task::yield_now().await;
-        let mut first = polled(&mut again);
-        while first.is_pending() {
-            tokio::task::yield_now().await;
-            first = polled(&mut again);
-        }
-        let arrived = |first: nigh_socket::Received| packet(first).length;
-        assert!(matches!(first, Poll::Ready(Ok(first)) if arrived(first) == 6));
+        let first = std::future::poll_fn(|cx| d.poll_recv_behind(cx, &mut again)).await;
+        assert_eq!(packet(first.unwrap()).length, 6);
         assert_eq!(packet(b.recv_behind(&mut memory).unwrap()).length, 6);
         assert_eq!(
             (&memory[..], &again[..]),
