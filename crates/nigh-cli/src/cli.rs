@@ -2,6 +2,7 @@
 
 mod bench;
 mod drpc;
+mod handover;
 mod sockets;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use crate::output::When;
 
 pub use bench::BenchArgs;
 pub use drpc::{DrpcArgs, FramingChoice};
+pub use handover::HandoverCommand;
 pub use sockets::{
     BridgeArgs, DoctorArgs, EchoArgs, ListenArgs, LsArgs, PeersArgs, Place, RecvArgs, SendArgs,
     ShowArgs,
@@ -35,8 +37,9 @@ pub struct Cli {
 }
 
 const ADDRESSES: &str = "\
-Addresses: unix:PATH, unix-abstract:NAME, fd:N, tcp:HOST:PORT, https://HOST:PORT (clients),
-published:FILE (clients: what a server wrote there with --publish), autobind: (servers). Durations: 250ms, 1.5s, 2m.";
+Addresses: unix:PATH, unix-abstract:NAME, fd:N, fd:NAME (from systemd or nigh run), tcp:HOST:PORT,
+https://HOST:PORT (clients), published:FILE (clients: what a server wrote there with --publish),
+autobind: (servers). Durations: 250ms, 1.5s, 2m.";
 
 const CALL_HELP: &str = "\
 Exit code: 0 OK, 2 usage (bad address, bad JSON, no such method), 3 cannot connect,
@@ -115,6 +118,9 @@ pub enum Command {
     Peers(PeersArgs),
     /// Tell what this kernel and system allow, and who holds a name
     Doctor(DoctorArgs),
+    /// See, fetch or give a server's listeners, as a successor does
+    #[command(subcommand)]
+    Handover(HandoverCommand),
     /// Start a private server, call it in every way, and show what happened
     Demo(DemoArgs),
     /// Print a completion script
@@ -161,13 +167,18 @@ pub struct ServeArgs {
     /// Group of socket files, by name or id.
     #[arg(long, value_name = "GROUP")]
     pub group: Option<String>,
-    /// Take the address over from a server that listens there.
+    /// Replace the server that listens there: it hands over if it can, so that no call is lost; else its address
+    /// is taken over.
     #[arg(long)]
     pub replace: bool,
     /// Write the address into this file, for clients that are given published:FILE. With several
     /// addresses as often as there are addresses, in their order.
     #[arg(long, value_name = "FILE")]
     pub publish: Vec<PathBuf>,
+    /// Where a successor asks for the listeners: a path, of which other users are kept away. Default: the first
+    /// socket file with `.handover` behind its name.
+    #[arg(long, value_name = "ADDR")]
+    pub handover: Option<Address>,
     /// Time that running calls get after SIGINT or SIGTERM; a second one cuts them off.
     #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "10s")]
     pub drain: Duration,

@@ -6,8 +6,9 @@ use std::io;
 use nigh::{ChannelError, ServerError};
 use nigh_drpc::CallError;
 use nigh_drpc::wire::{Status as DrpcStatus, Violation};
+use nigh_socket::handover::HandoverError;
 use nigh_socket::introspect::IntrospectError;
-use nigh_socket::{BindError, BindFault, ConnectError, ConnectFault, SocketKind};
+use nigh_socket::{AcceptError, BindError, BindFault, ConnectError, ConnectFault, SocketKind};
 use tonic::{Code, Status};
 
 use crate::bench::BenchError;
@@ -69,6 +70,23 @@ pub enum Failure {
     /// A server did not start, or ended on its own.
     #[error(transparent)]
     Serve(#[from] ServerError),
+    /// The service manager cannot be told.
+    #[error(transparent)]
+    Notify(#[from] nigh::NotifyError),
+    /// Listeners were not handed over.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
+    /// The control socket of this server is broken.
+    #[error(transparent)]
+    Accept(#[from] AcceptError),
+    /// A command cannot be run.
+    #[error("cannot run {program}")]
+    NotRun {
+        /// The command.
+        program: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// A listener's role is not served.
     #[error(transparent)]
     NotServed(#[from] NotServed),
@@ -163,7 +181,10 @@ impl Failure {
             }
             Self::Schema(_) => 2,
             Self::Message(error) => error.exit_code(),
-            Self::Channel(_) | Self::Connect(_) | Self::NobodyThere(_) => 3,
+            Self::Channel(_)
+            | Self::Connect(_)
+            | Self::NobodyThere(_)
+            | Self::Handover(HandoverError::Connect(_)) => 3,
             _ => 1,
         }
     }
@@ -192,6 +213,7 @@ impl Failure {
             }
             Self::Bind(error) => error.hint().map(Into::into),
             Self::Serve(error) => error.hint().map(Into::into),
+            Self::Notify(error) => error.hint().map(Into::into),
             Self::NotServed(_)
             | Self::PublishCount(_)
             | Self::Demo(_)
@@ -199,6 +221,8 @@ impl Failure {
             | Self::Bench(_) => None,
             Self::Message(error) => error.hint().map(Into::into),
             Self::NobodyThere(_) => Some("`nigh doctor ADDR` says what stands there".into()),
+            Self::Handover(error) => error.hint().map(Into::into),
+            Self::Accept(_) | Self::NotRun { .. } => None,
             Self::Introspect(error) => error.hint().map(Into::into),
             Self::Reply(error) => error.hint().map(Into::into),
             Self::Output(_) => None,

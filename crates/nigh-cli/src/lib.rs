@@ -100,6 +100,7 @@ fn run(command: Command, when: When) -> Result<(), Failure> {
             Command::Bridge(args) => commands::message::bridge::run(args, when).await,
             Command::Echo(args) => commands::message::echo::run(args, when).await,
             Command::Flagd(command) => Ok(nigh_flagd::cli::run(command, false).await?),
+            Command::Handover(command) => commands::handover::run(command, when).await,
             Command::Demo(args) => commands::demo::run(args, when).await,
             Command::Ls(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
         }

@@ -5,6 +5,7 @@ pub(crate) mod call;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod drpc;
+pub(crate) mod handover;
 pub(crate) mod ls;
 pub(crate) mod manual;
 pub(crate) mod message;

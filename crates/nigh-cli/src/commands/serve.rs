@@ -4,11 +4,13 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use nigh::{Address, Existing, FdLimits, Listener, Policy, Server};
+use nigh::{
+    Address, Existing, FdLimits, HandoverOptions, Listener, Notifier, Policy, Server, Succession,
+};
 use nigh_flagd::eval::{Evaluator, Fractional, Integers};
 use nigh_flagd::service::{Flagd, Options};
 use nigh_flagd::source::{Address as FlagSource, Hub, Sources};
-use nigh_socket::{Listen, Protocol, Role, SocketKind};
+use nigh_socket::{Listen, Protocol, Role, SocketKind, systemd};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -68,8 +70,9 @@ pub(crate) async fn run(args: ServeArgs, when: When) -> Result<(), Failure> {
     for guard in &args.guard {
         server = server.guard(&guard.method, guard.policy.clone());
     }
+    let mut succession = begin(&args).await?;
     for (listen, file) in args.addresses.iter().zip(files) {
-        let listener = bind(listen, file, &args)?;
+        let listener = bind(listen, file, &args, succession.as_mut())?;
         announce(listen.role, listener.address(), args.json, when)?;
         server = match &drpc {
             Some(drpc) if listen.role == Role::Drpc => {
@@ -78,7 +81,9 @@ pub(crate) async fn run(args: ServeArgs, when: When) -> Result<(), Failure> {
             _ => server.listen(listener),
         };
     }
+    server = replaceable(server, succession, &args)?;
     advise(&args, when);
+    server = notify(server, when)?;
     let drained = async {
         tokio::select! {
             // An error means that the sender is gone, and with it the runtime.
@@ -98,6 +103,10 @@ pub(crate) async fn run(args: ServeArgs, when: When) -> Result<(), Failure> {
         Some(drained) if drained.cut_off > 0 => {
             let text = format!("{} connections were cut off", drained.cut_off);
             output::note(when, &text);
+        }
+        // Who reads JSON has started the other process.
+        Some(drained) if drained.is_replaced && !args.json => {
+            output::note(when, "replaced by another process");
         }
         Some(_) => {}
         None => output::note(when, "stopped at once by a second signal"),
@@ -159,7 +168,52 @@ fn publications(args: &ServeArgs) -> Result<Vec<Option<&Path>>, PublishCount> {
         .collect())
 }
 
-fn bind(listen: &Listen, file: Option<&Path>, args: &ServeArgs) -> Result<Listener, Failure> {
+/// Asks the server that runs, if it is to be replaced.
+async fn begin(args: &ServeArgs) -> Result<Option<Succession>, Failure> {
+    match control(args).filter(|_| args.replace) {
+        Some(control) => Ok(Some(
+            Succession::begin(control, HandoverOptions::default()).await?,
+        )),
+        None => Ok(None),
+    }
+}
+
+/// Lets another server replace this one, where there is a place to ask.
+fn replaceable(
+    server: Server,
+    succession: Option<Succession>,
+    args: &ServeArgs,
+) -> Result<Server, Failure> {
+    let succession = match (succession, control(args)) {
+        (None, Some(control)) => Succession::first(control, HandoverOptions::default())?,
+        (Some(succession), _) => succession,
+        (None, None) => return Ok(server),
+    };
+    Ok(server.replaceable(succession))
+}
+
+/// Where a successor asks; nowhere when there is no file to put it beside.
+fn control(args: &ServeArgs) -> Option<Address> {
+    if args.handover.is_some() {
+        return args.handover.clone();
+    }
+    let mut paths = args.addresses.iter().map(|listen| &listen.address);
+    paths.find_map(|address| match address {
+        Address::Path(path) => {
+            let mut path = path.clone().into_os_string();
+            path.push(".handover");
+            Some(Address::Path(path.into()))
+        }
+        _ => None,
+    })
+}
+
+fn bind(
+    listen: &Listen,
+    file: Option<&Path>,
+    args: &ServeArgs,
+    succession: Option<&mut Succession>,
+) -> Result<Listener, Failure> {
     let kind = match listen.role {
         Role::Stream => SocketKind::Stream,
         Role::Drpc => SocketKind::Seqpacket,
@@ -187,7 +241,34 @@ fn bind(listen: &Listen, file: Option<&Path>, args: &ServeArgs) -> Result<Listen
     if let Some(group) = &args.group {
         options = options.group(group);
     }
-    Ok(options.bind(listen.address.clone())?)
+    let address = listen.address.clone();
+    Ok(match succession {
+        Some(succession) => succession.listen(&options, address)?,
+        None => options.bind(address)?,
+    })
+}
+
+/// Tells the service manager, if there is one.
+fn notify(server: Server, when: When) -> Result<Server, Failure> {
+    unclaimed(when);
+    Ok(match Notifier::from_environment()? {
+        Some(notifier) => server.notify(notifier),
+        None => server,
+    })
+}
+
+/// Callers of a socket that the service manager holds for us and that nobody listens on would wait for ever.
+fn unclaimed(when: When) {
+    // What is wrong with the announcement was said by whoever needed it.
+    for left in systemd::descriptors().unwrap_or_default() {
+        if !left.is_taken {
+            let text = format!(
+                "note: nobody uses descriptor {} ({:?}) from the service manager",
+                left.number, left.name
+            );
+            output::note(when, &text);
+        }
+    }
 }
 
 /// A policy that lets others in does not open the socket file to them.

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::drain::{Drain, DrainReason, Drainer};
@@ -35,6 +35,7 @@ pub(super) struct DoorState {
 pub(super) struct Bell {
     phase: watch::Sender<Phase>,
     state: watch::Receiver<DoorState>,
+    knock: mpsc::Sender<oneshot::Sender<()>>,
 }
 
 /// The door's end.
@@ -42,6 +43,8 @@ pub(super) struct Bell {
 pub(super) struct Orders {
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) state: watch::Sender<DoorState>,
+    /// Asks whether anybody is there; what comes is answered.
+    pub(super) knocks: mpsc::Receiver<oneshot::Sender<()>>,
 }
 
 impl Bell {
@@ -59,9 +62,23 @@ pub(crate) struct Porter {
     state: Mutex<State>,
     /// The signal for connections that are made now.
     current: watch::Sender<Drain>,
-    /// A successor is taking over: neither side may stop in between.
-    is_giving: watch::Sender<bool>,
+    successor: watch::Sender<Successor>,
 }
+
+/// How far a successor has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Successor {
+    None,
+    /// It has asked, and prepares itself.
+    Preparing,
+    /// It takes over: stopped here, nobody would know whose the names are.
+    Going,
+    /// It serves.
+    Serving,
+}
+
+/// What a successor that prepares itself gets when the server is told to stop: then it need not start from nothing.
+const PREPARING_TIME: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 struct State {
@@ -81,13 +98,16 @@ impl Porter {
         let ends = (0..doors).map(|_| {
             let (phase, phases) = watch::channel(Phase::Open(drain.clone()));
             let (state, states) = watch::channel(DoorState::default());
+            let (knock, knocks) = mpsc::channel(1);
             let bell = Bell {
                 phase,
                 state: states,
+                knock,
             };
             let orders = Orders {
                 phase: phases,
                 state,
+                knocks,
             };
             (bell, orders)
         });
@@ -100,7 +120,7 @@ impl Porter {
                 is_stopping: false,
             }),
             current,
-            is_giving: watch::Sender::new(false),
+            successor: watch::Sender::new(Successor::None),
         };
         (porter, orders)
     }
@@ -120,14 +140,38 @@ impl Porter {
         }
     }
 
-    /// Says that a successor is taking over, or has done so.
-    pub(super) fn giving(&self, is_giving: bool) {
-        self.is_giving.send_replace(is_giving);
+    /// Completes when every door has shown that it still turns to whoever comes; one that has ended need not.
+    pub(super) async fn answered(&self) {
+        for bell in &self.bells {
+            let (answer, answered) = oneshot::channel();
+            if bell.knock.send(answer).await.is_ok() {
+                let _ = answered.await;
+            }
+        }
     }
 
-    /// Completes when no successor is just taking over.
-    pub(super) async fn settled(&self) {
-        let _ = self.is_giving.subscribe().wait_for(|giving| !giving).await;
+    /// Says how far a successor has come.
+    pub(super) fn note(&self, successor: Successor) {
+        self.successor.send_replace(successor);
+    }
+
+    /// Completes when no successor is to be expected: there is none, or it takes too long.
+    pub(super) async fn is_alone(&self) {
+        let mut successor = self.successor.subscribe();
+        loop {
+            let now = *successor.borrow_and_update();
+            let changed = match now {
+                Successor::None => return,
+                Successor::Preparing => {
+                    let changed = tokio::time::timeout(PREPARING_TIME, successor.changed());
+                    changed.await.is_ok_and(|changed| changed.is_ok())
+                }
+                Successor::Going | Successor::Serving => successor.changed().await.is_ok(),
+            };
+            if !changed {
+                return;
+            }
+        }
     }
 
     /// Nobody accepts from now on, when this completes.
@@ -145,6 +189,7 @@ impl Porter {
 
     /// All doors are open again, also after a successor had been given them.
     pub(super) fn resume(&self) {
+        self.note(Successor::None);
         self.unless_stopping(|state| {
             let mut drain = self.drain();
             if drain.has_begun() {

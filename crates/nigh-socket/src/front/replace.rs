@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::door::Arrival;
-use super::porter::Porter;
+use super::porter::{Porter, Successor};
 use super::relay::{Parcel, Relay};
 use crate::handover::{
     Given, HandoverError, Moving, Predecessor, RefusalReason, Request, Said, Tenure,
@@ -31,6 +32,9 @@ pub(super) enum Replaced {
     TakenBack,
 }
 
+/// How long a successor may leave its queue full before a connection stays.
+const SENDING_TIME: Duration = Duration::from_secs(5);
+
 /// How a time as predecessor ended.
 enum Drained {
     Over,
@@ -47,9 +51,9 @@ pub(super) async fn keep(
     let doors = Arc::new(doors);
     let mut before = JoinSet::new();
     // However this ends, the predecessor shall not take it for a crash.
-    let mut _farewell = None;
+    let mut farewell = None;
     if let Some(predecessor) = tenure.take_predecessor() {
-        _farewell = Some(predecessor.farewell());
+        farewell = Some(predecessor.farewell());
         before.spawn(receive(predecessor, Arc::clone(&doors)));
     }
     loop {
@@ -61,7 +65,11 @@ pub(super) async fn keep(
                     tenure.disown();
                     return Replaced::TakenBack;
                 }
-                _ => continue,
+                _ => {
+                    // It has ended: nobody is left to be told.
+                    drop(farewell.take());
+                    continue;
+                }
             },
         };
         let request = match request {
@@ -95,12 +103,13 @@ pub(super) async fn keep(
 
 async fn give(request: Request, doors: &Doors, porter: &Porter) -> Result<Given, HandoverError> {
     let listeners: Vec<&Listener> = doors.listeners.iter().map(|listener| &**listener).collect();
+    porter.note(Successor::Preparing);
     let prepared = request.offer(&listeners).await?;
-    porter.giving(true);
+    porter.note(Successor::Going);
     porter.hold().await;
-    let given = prepared.give(&listeners).await;
-    porter.giving(false);
-    given
+    let given = prepared.give(&listeners).await?;
+    porter.note(Successor::Serving);
+    Ok(given)
 }
 
 /// Drains with the successor in view: idle connections go there, and if it dies everything comes back.
@@ -172,12 +181,14 @@ async fn pass(
     } = parcel;
     // A listener that the successor did not take was never in its offer.
     let place = u16::try_from(place).unwrap_or(u16::MAX);
-    match given.send_connection(id, place, state, &socket).await {
-        Ok(()) => {
+    let sending = given.send_connection(id, place, state, &socket);
+    match tokio::time::timeout(SENDING_TIME, sending).await {
+        Ok(Ok(())) => {
             sent.insert(id, went);
         }
         // Dropped: it stays.
-        Err(error) => tracing::debug!("an idle connection stays: {error}"),
+        Ok(Err(error)) => tracing::debug!("an idle connection stays: {error}"),
+        Err(_) => tracing::warn!("an idle connection stays: the successor does not read"),
     }
 }
 

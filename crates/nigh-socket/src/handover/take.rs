@@ -44,18 +44,9 @@ impl Succession {
         let address = control
             .try_into()
             .map_err(|error| HandoverError::Control(error.into()))?;
-        if !matches!(address, Address::Path(_)) {
-            return Err(HandoverError::NotAPath(address));
-        }
         let mut looks = 1;
         loop {
-            let mut this = Self {
-                address: address.clone(),
-                options: options.clone(),
-                control: None,
-                predecessor: None,
-                inherited: Vec::new(),
-            };
+            let mut this = Self::nobody_yet(address.clone(), options.clone())?;
             let failure = match this.look().await {
                 Ok(()) => return Ok(this),
                 Err(failure) => failure,
@@ -71,6 +62,26 @@ impl Succession {
             looks += 1;
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// As [`begin`](Self::begin), where it is an error when nobody serves.
+    ///
+    /// # Errors
+    /// See [`HandoverError`].
+    pub async fn ask(control: Address, options: HandoverOptions) -> Result<Self, HandoverError> {
+        let mut this = Self::nobody_yet(control, options)?;
+        this.connect().await?;
+        Ok(this)
+    }
+
+    /// The first in office, where it is an error when somebody serves already.
+    ///
+    /// # Errors
+    /// See [`HandoverError`].
+    pub fn first(control: Address, options: HandoverOptions) -> Result<Self, HandoverError> {
+        let mut this = Self::nobody_yet(control, options)?;
+        this.control = Some(bind(&this.address)?);
+        Ok(this)
     }
 
     /// Who serves until this process takes over; `None` for the first.
@@ -168,12 +179,35 @@ impl Succession {
         Tenure::new(Arc::new(control), predecessor, self.options)
     }
 
+    fn nobody_yet(address: Address, options: HandoverOptions) -> Result<Self, HandoverError> {
+        if !matches!(address, Address::Path(_)) {
+            return Err(HandoverError::NotAPath(address));
+        }
+        Ok(Self {
+            address,
+            options,
+            control: None,
+            predecessor: None,
+            inherited: Vec::new(),
+        })
+    }
+
     async fn look(&mut self) -> Result<(), HandoverError> {
+        match self.connect().await {
+            Err(HandoverError::Connect(error)) if is_nobody(&error) => {
+                self.control = Some(bind(&self.address)?);
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn connect(&mut self) -> Result<(), HandoverError> {
         let connect = ConnectOptions::default().wait(false);
         match connect_packet(&self.address, &connect).await {
             Ok((socket, peer)) => {
                 let mut leash = Leash::new(socket, peer, &self.options, Other::Predecessor)?;
-                match self.ask(&mut leash).await {
+                match self.receive(&mut leash).await {
                     Ok(()) => self.predecessor = Some(leash),
                     // It died: what came is all there is, and it is ours.
                     Err(HandoverError::Left(_))
@@ -184,13 +218,12 @@ impl Succession {
                     }
                 }
             }
-            Err(error) if is_nobody(&error) => self.control = Some(bind(&self.address)?),
             Err(error) => return Err(HandoverError::Connect(error)),
         }
         Ok(())
     }
 
-    async fn ask(&mut self, leash: &mut Leash) -> Result<(), HandoverError> {
+    async fn receive(&mut self, leash: &mut Leash) -> Result<(), HandoverError> {
         let hello = Message::Hello { version: VERSION };
         leash.send(Step::Hello, &hello, None).await?;
         // Another successor may be ahead in the queue.

@@ -21,6 +21,7 @@ mod log;
 mod panics;
 mod reconnect;
 mod refusal;
+mod replaced;
 mod shared_memory;
 mod start;
 mod suite;

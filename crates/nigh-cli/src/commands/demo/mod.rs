@@ -157,6 +157,7 @@ pub(crate) async fn run(args: DemoArgs, when: When) -> Result<(), Failure> {
     for (what, act) in ROWS {
         rows.push(perform(what, act, &stage).await);
     }
+    rows.push(replace(&mut stage).await);
     rows.push(stop(&mut stage).await);
     show(&rows, &stage, &args, when)?;
     match rows.iter().filter(|row| row.result.is_err()).count() {
@@ -178,6 +179,33 @@ async fn perform(what: &'static str, act: Act, stage: &Stage) -> Row {
         caller,
         result,
         time,
+    }
+}
+
+/// Another process takes the server's place while calls go on.
+async fn replace(stage: &mut Stage) -> Row {
+    let start = Instant::now();
+    let from = stage.pid();
+    let load = rows::Load::start(stage);
+    let replaced = tokio::time::timeout(ROW_TIME_MAX, stage.replace()).await;
+    let (calls, lost) = load.end().await;
+    let result = match replaced {
+        Ok(Ok(status)) if !status.success() => Err(format!("the old server ended with {status}")),
+        Ok(Ok(_)) => match lost {
+            None => Ok(format!(
+                "{calls} calls meanwhile, none lost; {from} is now {}",
+                stage.pid()
+            )),
+            Some(error) => Err(error),
+        },
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no end".to_owned()),
+    };
+    Row {
+        what: "the server is replaced while it is called",
+        caller: String::new(),
+        result,
+        time: start.elapsed(),
     }
 }
 

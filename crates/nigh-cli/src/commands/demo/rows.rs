@@ -1,13 +1,17 @@
 //! The rows of the demonstration, one function each.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use nigh::{Address, Wire};
 use nigh_drpc::modules::test;
 use nigh_drpc::{CallError, Client, ClientOptions};
 use nigh_flagd::service::proto::evaluation::v2::service_client::ServiceClient as FlagClient;
 use nigh_flagd::service::proto::evaluation::v2::{EventStreamRequest, ResolveStringRequest};
 use prost::Message as _;
+use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Request, Status};
 
@@ -29,6 +33,65 @@ pub(super) const UNARY_CALLS: u32 = 300;
 const STREAM: (u32, u32) = (64 << 10, 256);
 /// Time that a call gets which needs longer.
 const DEADLINE: Duration = Duration::from_millis(50);
+
+/// Callers that go on while the server is replaced, on each connection there is and on new ones.
+pub(super) struct Load {
+    stop: Arc<AtomicBool>,
+    callers: JoinSet<Result<u64, Failure>>,
+}
+
+impl Load {
+    /// Begins to call over HTTP/2, nigh's own wire and dRPC.
+    pub(super) fn start(stage: &Stage) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut callers = JoinSet::new();
+        for wire in [Wire::Http2, Wire::Nigh] {
+            for _ in 0..4 {
+                callers.spawn(echoes(stage.address().clone(), wire, Arc::clone(&stop)));
+            }
+        }
+        for _ in 0..4 {
+            callers.spawn(greetings(stage.packets().clone(), Arc::clone(&stop)));
+        }
+        Self { stop, callers }
+    }
+
+    /// Ends it: how many were answered, and what the first failure was.
+    pub(super) async fn end(mut self) -> (u64, Option<String>) {
+        self.stop.store(true, Ordering::Release);
+        let (mut calls, mut lost) = (0, None);
+        while let Some(ended) = self.callers.join_next().await {
+            match ended {
+                Ok(Ok(answered)) => calls += answered,
+                Ok(Err(failure)) => lost = Some(failure.message()),
+                Err(error) => lost = Some(error.to_string()),
+            }
+        }
+        (calls, lost)
+    }
+}
+
+async fn echoes(address: Address, wire: Wire, stop: Arc<AtomicBool>) -> Result<u64, Failure> {
+    let options = nigh::Channel::options().wire(wire).wait(false);
+    let mut client = DiagClient::new(options.connect(address).await?);
+    let mut calls = 0;
+    while !stop.load(Ordering::Acquire) {
+        client.echo(EchoRequest::default()).await?;
+        calls += 1;
+    }
+    Ok(calls)
+}
+
+async fn greetings(address: Address, stop: Arc<AtomicBool>) -> Result<u64, Failure> {
+    let client = Client::connect(address, ClientOptions::default()).await?;
+    let mut calls = 0;
+    while !stop.load(Ordering::Acquire) {
+        let hello = Bytes::from(Hello::default().encode_to_vec());
+        client.call(test::MODULE, test::GREETING, hello).await?;
+        calls += 1;
+    }
+    Ok(calls)
+}
 
 /// A stock client, and what the server knows of it.
 pub(super) async fn stock_who(stage: &Stage) -> Result<Done, Failure> {

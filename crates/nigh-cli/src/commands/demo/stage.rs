@@ -38,6 +38,7 @@ pub(super) struct Stage {
     folder: Folder,
     address: Address,
     packets: Address,
+    gid: u32,
     group: String,
     /// tonic's own client on tonic's own channel.
     pub(super) stock: DiagClient<tonic::transport::Channel>,
@@ -59,7 +60,7 @@ impl Stage {
         let (gid, group) = strange_group();
         let flags = folder.0.join("flags.json");
         fs::write(&flags, flags_with("hello")).map_err(DemoError::Flip)?;
-        let server = start(&address, &packets, &flags, gid).await?;
+        let server = start(&address, &packets, &flags, gid, false).await?;
         let uri = format!("unix:{}", socket.display());
         let endpoint = Endpoint::from_shared(uri).map_err(DemoError::Stock)?;
         let stock = endpoint.connect().await.map_err(DemoError::Stock)?;
@@ -71,6 +72,7 @@ impl Stage {
             folder,
             address,
             packets: Address::Path(packets),
+            gid,
             group,
             stock: DiagClient::new(stock),
             nigh: DiagClient::new(channel.clone()),
@@ -111,10 +113,21 @@ impl Stage {
         fs::rename(new, self.folder.0.join("flags.json"))
     }
 
+    /// Starts another server that replaces the one there is, and waits until that has ended.
+    pub(super) async fn replace(&mut self) -> Result<ExitStatus, DemoError> {
+        let Address::Path(packets) = &self.packets else {
+            return Err(DemoError::NotReady);
+        };
+        let flags = self.folder.0.join("flags.json");
+        let new = start(&self.address, packets, &flags, self.gid, true).await?;
+        let mut old = std::mem::replace(&mut self.server, new);
+        old.wait().await.map_err(DemoError::Start)
+    }
+
     /// Whether the server left a socket.
     pub(super) fn socket_is_there(&self) -> bool {
         let is_there = |name| fs::symlink_metadata(self.folder.0.join(name)).is_ok();
-        is_there("s") || is_there("d")
+        is_there("s") || is_there("d") || is_there("s.handover")
     }
 
     /// Lets the server end, which it does with its standard input, and waits until it has.
@@ -130,6 +143,7 @@ async fn start(
     packets: &Path,
     flags: &Path,
     gid: u32,
+    replaces: bool,
 ) -> Result<Child, DemoError> {
     let program = std::env::current_exe().map_err(DemoError::Start)?;
     let mut server = Command::new(program)
@@ -139,8 +153,9 @@ async fn start(
             &format!("drpc:{}", Address::Path(packets.to_owned())),
             "--json",
             "--until-eof",
-            "--guard",
         ])
+        .args(replaces.then_some("--replace"))
+        .arg("--guard")
         .arg(format!("/nigh.diag.v1.Diag/{GUARDED}=group:{gid}"))
         .arg("--flags")
         .arg(flags)
