@@ -246,31 +246,29 @@ impl Link {
         let socket = &self.socket;
         let mut packets = 0_u32;
         let mut by = None;
-        loop {
-            // The socket's own timeout is for one packet; most messages have no other.
-            let flushed = self.outbox.flush(|slices, fds| {
-                if packets > 0 {
-                    let now = Instant::now();
-                    let by = *by.get_or_insert(now.checked_add(waited));
-                    if by.is_some_and(|by| now >= by) {
-                        return Err(SendError::TimedOut);
-                    }
+        // The socket's own timeout is for one packet; most messages have no other.
+        let flushed = self.outbox.flush(|slices, fds| {
+            if packets > 0 {
+                let now = Instant::now();
+                let by = *by.get_or_insert(now.checked_add(waited));
+                if by.is_some_and(|by| now >= by) {
+                    return Err(SendError::TimedOut);
                 }
-                packets += 1;
-                socket.send(slices, fds)
-            });
-            match flushed {
-                Ok(Flush::Done) => return Ok(()),
-                Err(SendError::TimedOut) | Ok(Flush::Blocked) => {
-                    return Err(CallError::transport(TransportError::NotRead { waited }));
-                }
-                // What the server had said before it left is still to be read.
-                Err(SendError::Closed | SendError::Reset) => {
-                    self.outbox = Outbox::default();
-                    return Ok(());
-                }
-                Err(error) => return Err(CallError::transport(error)),
             }
+            packets += 1;
+            socket.send(slices, fds)
+        });
+        match flushed {
+            Ok(Flush::Done) => Ok(()),
+            Err(SendError::TimedOut) | Ok(Flush::Blocked) => {
+                Err(CallError::transport(TransportError::NotRead { waited }))
+            }
+            // What the server had said before it left is still to be read.
+            Err(SendError::Closed | SendError::Reset) => {
+                self.outbox = Outbox::default();
+                Ok(())
+            }
+            Err(error) => Err(CallError::transport(error)),
         }
     }
 

@@ -166,7 +166,6 @@ async fn a_packet_comes_behind_what_is_there() {
             a.send(&text(packet), &[]).unwrap();
             c.try_send(&text(packet), &[]).unwrap();
         }
-        drop((a, c));
         let mut memory = Vec::with_capacity(8);
         memory.extend_from_slice(b"a ");
         let (mut again, capacity) = (memory.clone(), memory.capacity());
@@ -183,6 +182,7 @@ async fn a_packet_comes_behind_what_is_there() {
         let refused = b.recv_behind(&mut memory).unwrap_err();
         assert!(matches!(refused, RecvError::TooLong { length: 8, room: 6 }));
         assert_eq!(memory, b"a ");
+        drop(a);
         assert!(b.recv_behind(&mut memory).unwrap().is_end());
     }
 }

@@ -81,7 +81,7 @@ impl Connection {
                 thread.await
             }
         };
-        recall.is_done();
+        recall.disarm();
         let (mut this, polled) = match done {
             Ok(done) => done,
             // As if it had happened here.
@@ -114,7 +114,7 @@ async fn begun(drain: &mut Option<Drain>) {
 struct Recall(Option<Arc<Blocking>>);
 
 impl Recall {
-    fn is_done(mut self) {
+    fn disarm(mut self) {
         self.0 = None;
     }
 }
