@@ -4,6 +4,7 @@
     reason = "a helper's broken precondition is a failed test"
 )]
 
+mod load;
 mod supervised;
 
 use std::io::{Read as _, Write as _};
