@@ -22,7 +22,7 @@ use super::connection::{Carrier, Connector, Http2};
 use super::nigh::{self, Refused};
 use super::upload::{Upload, Waiting};
 use crate::deadline;
-use crate::fd::{ClientCall, Descriptors, Incapable};
+use crate::fd::{CALL_HEADER, ClientCall, Descriptors, Incapable};
 
 /// Connections tried for one call. A call is tried again only if it is certain that none of it was
 /// sent: the server had closed the connection in the meantime.
@@ -124,13 +124,15 @@ async fn over_nigh(
     mut request: Request<Body>,
     attempt: &mut Attempt,
 ) -> Result<Response<Body>, Refused> {
-    if let Some(asked) = &attempt.asked {
+    if let Some(asked) = &attempt.asked
+        && !handle.carries_descriptors()
+    {
         asked.refuse(Incapable::NighWire)?;
     }
     if attempt.waiting.is_some() {
         request = request.map(|body| Body::new(Upload::elsewhere(body)));
     }
-    nigh::call(handle, request, &mut attempt.sleep).await
+    nigh::call(handle, request, &mut attempt.asked, &mut attempt.sleep).await
 }
 
 async fn over_http2(
@@ -181,7 +183,8 @@ async fn over_http2(
             let status = lost(connector.address(), failed.into_error());
             match unsent {
                 Some(mut unsent) => {
-                    if fds.is_some_and(|fds| !fds.retreat(unsent.headers_mut())) {
+                    unsent.headers_mut().remove(CALL_HEADER);
+                    if fds.is_some_and(|fds| !fds.retreat()) {
                         // What it refers to went down with the old connection.
                         return Err(Refused::Failed(status));
                     }
@@ -264,20 +267,7 @@ struct AnswerBody {
 impl AnswerBody {
     /// Ends the call with its answer: well, or with what came of it closed.
     fn follow(&mut self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) {
-        let Some(fds) = &mut self.fds else {
-            return;
-        };
-        match frame {
-            None => fds.finish(),
-            Some(Ok(frame)) => match frame.trailers_ref() {
-                None => {}
-                Some(trailers) => match trailers.get("grpc-status").map(HeaderValue::as_bytes) {
-                    None | Some(b"0") => fds.finish(),
-                    Some(_) => self.fds = None,
-                },
-            },
-            Some(Err(_)) => self.fds = None,
-        }
+        ClientCall::follow(&mut self.fds, frame);
     }
 }
 

@@ -3,12 +3,12 @@
 use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body::{Body as HttpBody, Frame};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -16,6 +16,7 @@ use tonic::{Code, Status};
 use super::driver::Turn;
 use super::state::{self, Client, Reading};
 use super::{Conn, Handle};
+use crate::fd::{ClientCall, Descriptors};
 use crate::frame::{END, Kind, fields, head};
 use crate::link::{End, Ending, Gathered, Later, Received, Sender, State, Whole, gather};
 
@@ -32,10 +33,11 @@ impl From<Status> for Refused {
     }
 }
 
-/// Makes a call. `sleep` ends its answer's body, too.
+/// Makes a call, with what was attached to it. `sleep` ends its answer's body, too.
 pub(in crate::channel) async fn call(
     handle: &Handle,
     request: Request<Body>,
+    asked: &mut Option<Descriptors>,
     sleep: &mut Option<Pin<Box<Sleep>>>,
 ) -> Result<Response<Body>, Refused> {
     let conn = &handle.conn;
@@ -56,8 +58,16 @@ pub(in crate::channel) async fn call(
         return Err(unsent.back(parts, Some(rest_of(gathered, body)), status));
     };
     permit.forget();
-    let Some(opened) = Opened::new(conn, &parts, &mut gathered) else {
+    let mut fds = match &conn.link.fds {
+        Some(fds) => {
+            Some(ClientCall::ahead(fds, asked).inspect_err(|_| conn.permits.add_permits(1))?)
+        }
+        None => None,
+    };
+    let Some(opened) = Opened::new(conn, &parts, &mut gathered, fds.as_mut()) else {
         let status = conn.closed();
+        // Nothing of it has left.
+        let _whole = fds.map(ClientCall::retreat);
         return Err(unsent.back(parts, Some(rest_of(gathered, body)), status));
     };
     if gathered.data.is_some() || gathered.end.is_some() || !unsent.is_whole {
@@ -67,14 +77,96 @@ pub(in crate::channel) async fn call(
             let _ = sender.pump(gathered, body).await;
         });
     }
-    let answer = std::future::poll_fn(|cx| opened.poll(cx)).await;
+    let answer = std::future::poll_fn(|cx| opened.poll(cx));
+    let answer = match &fds {
+        None => answer.await,
+        Some(fds) => tokio::select! {
+            biased;
+            answer = answer => answer,
+            status = fds.lost() => return Err(Refused::Failed(status)),
+        },
+    };
     let stream = opened.disarm();
     match answer {
-        Ok(answer) => Ok(conn.response(stream, answer, sleep)),
+        Ok(answer) => {
+            let response = conn.response(stream, answer, sleep);
+            match fds {
+                None => Ok(response),
+                Some(fds) => with_fds(response, fds),
+            }
+        }
         Err(failure) if failure.is_unsent && unsent.is_whole => {
+            // What it refers to may have gone down with the connection.
+            if fds.is_some_and(|fds| !fds.retreat()) {
+                return Err(Refused::Failed(failure.status));
+            }
             Err(unsent.back(parts, None, failure.status))
         }
         Err(failure) => Err(Refused::Failed(failure.status)),
+    }
+}
+
+/// The response with its call's descriptors, which end with it.
+fn with_fds(response: Response<Body>, fds: ClientCall) -> Result<Response<Body>, Refused> {
+    if let Some(status) = fds.loss() {
+        return Err(Refused::Failed(status));
+    }
+    let handle = fds.handle();
+    let mut response = response.map(|body| {
+        Body::new(WithFds {
+            body: Some(body),
+            fds: Some(fds),
+        })
+    });
+    response.extensions_mut().insert(handle);
+    Ok(response)
+}
+
+/// An answer's body that fails when descriptors of its call are lost.
+struct WithFds {
+    body: Option<Body>,
+    fds: Option<ClientCall>,
+}
+
+impl HttpBody for WithFds {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let Some(body) = &mut this.body else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(body).poll_frame(cx);
+        // Before the message that mentions them, so that nobody looks for what is not there.
+        if let Some(status) = this.fds.as_ref().and_then(|fds| fds.poll_loss(cx)) {
+            (this.body, this.fds) = (None, None);
+            return Poll::Ready(Some(Err(status)));
+        }
+        let frame = ready!(polled);
+        ClientCall::follow(&mut this.fds, frame.as_ref());
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body
+            .as_ref()
+            .map_or_else(SizeHint::default, HttpBody::size_hint)
+    }
+}
+
+impl Drop for WithFds {
+    fn drop(&mut self) {
+        if self.body.is_some() && self.is_end_stream() {
+            ClientCall::follow::<Status>(&mut self.fds, None);
+        }
     }
 }
 
@@ -175,7 +267,12 @@ impl Drop for Opened<'_> {
 
 impl<'a> Opened<'a> {
     /// Queues the request; `None`: the connection takes no calls any more.
-    fn new(conn: &'a Conn, parts: &Parts, gathered: &mut Gathered) -> Option<Self> {
+    fn new(
+        conn: &'a Conn,
+        parts: &Parts,
+        gathered: &mut Gathered,
+        fds: Option<&mut ClientCall>,
+    ) -> Option<Self> {
         conn.link.change(|state, later| {
             if state.own.is_leaving || state.over().is_some() {
                 return None;
@@ -184,6 +281,11 @@ impl<'a> Opened<'a> {
             let begins_at = state.out.appended();
             let slot = state.open(stream, u32::MAX).ok()?;
             slot.begins_at = begins_at;
+            if let Some(fds) = fds {
+                // Ahead of HEADERS: one system call takes all.
+                fds.bind(stream);
+                state.carry();
+            }
             let is_done = matches!(gathered.end, Some(Ending::Done));
             let is_empty = is_done && gathered.data.is_none();
             let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -241,7 +343,7 @@ impl<'a> Opened<'a> {
             };
             let turn = conn.turn(&mut line, Some(stream), cx);
             if let Turn::Ended(status) = &turn {
-                conn.end(status, Some(&line));
+                conn.end(status, Some(&mut *line));
             }
             let mut state = conn.link.lock();
             // Of an ended connection nobody needs it.
