@@ -25,9 +25,9 @@ use super::handler::{Caller, Failure, Request};
 use super::running::{Done, Running};
 use super::share::Share;
 use super::timer::Timer;
-use crate::link::{Flush, Inbound, InboundError, Message, Outbox, Place, with_scratch};
+use crate::link::{Flush, Inbound, InboundError, Message, Outbox};
 use crate::wire::{Call, Features, Framing, Reason, Violation};
-use arrival::{Break, take};
+use arrival::Break;
 use line::Line;
 use thread::Pace;
 pub(super) use travel::Agreed;
@@ -297,29 +297,6 @@ impl Connection {
         };
         self.keep_time();
         Poll::Ready(self.receive(message))
-    }
-
-    fn arrive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Break>> {
-        let may_wait = self.running.count() == 0;
-        let line = &self.line;
-        if !self.is_draining {
-            let receive = |memory: &mut Vec<u8>| line.poll_recv_behind(cx, memory, may_wait);
-            if let Some((received, packet)) = self.inbound.receive(receive) {
-                let received = std::task::ready!(received);
-                let packet = Place::Behind(packet);
-                return Poll::Ready(take(&mut self.inbound, received, packet));
-            }
-        }
-        let room = self.inbound.room();
-        with_scratch(room, |buffer| {
-            let buffer = &mut buffer[..room];
-            let received = match self.last_try(buffer) {
-                Some(received) => received,
-                None => std::task::ready!(self.line.poll_recv(cx, buffer, may_wait)),
-            };
-            let packet = Place::Buffer(buffer);
-            Poll::Ready(take(&mut self.inbound, received, packet))
-        })
     }
 
     /// No chunk is empty: without stamps on packets receiving takes less time.

@@ -1,9 +1,38 @@
 //! What one receive was: a packet for the assembler, or why there are no more.
 
+use std::task::{Context, Poll, ready};
+
 use nigh_socket::{Received, RecvError};
 
-use crate::link::{Inbound, InboundError, Message, Place};
+use super::Connection;
+use crate::link::{Inbound, InboundError, Message, Place, with_scratch};
 use crate::wire::Violation;
+
+impl Connection {
+    /// Receives one packet: behind the message that it belongs to, or into this thread's buffer.
+    pub(super) fn arrive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Break>> {
+        let may_wait = self.running.count() == 0;
+        let line = &self.line;
+        if !self.is_draining {
+            let receive = |memory: &mut Vec<u8>| line.poll_recv_behind(cx, memory, may_wait);
+            if let Some((received, packet)) = self.inbound.receive(receive) {
+                let received = ready!(received);
+                let packet = Place::Behind(packet);
+                return Poll::Ready(take(&mut self.inbound, received, packet));
+            }
+        }
+        let room = self.inbound.room();
+        with_scratch(room, |buffer| {
+            let buffer = &mut buffer[..room];
+            let received = match self.last_try(buffer) {
+                Some(received) => received,
+                None => ready!(self.line.poll_recv(cx, buffer, may_wait)),
+            };
+            let packet = Place::Buffer(buffer);
+            Poll::Ready(take(&mut self.inbound, received, packet))
+        })
+    }
+}
 
 /// What ends reading.
 pub(super) enum Break {
