@@ -12,6 +12,7 @@ mod ls;
 mod message;
 mod program;
 mod published;
+mod restarts;
 mod serve;
 mod support;
 mod tap;

@@ -39,6 +39,8 @@ pub(crate) enum Kind {
     GoAway,
     Ping,
     Pong,
+    /// No handler sees the call (clause 9.4).
+    Unseen,
     /// 128 and above: skipped by who does not know it (clause 3.4).
     Ignorable(u8),
 }
@@ -54,6 +56,7 @@ impl Kind {
             Self::GoAway => 6,
             Self::Ping => 7,
             Self::Pong => 8,
+            Self::Unseen => 128,
             Self::Ignorable(code) => code,
         }
     }
@@ -68,6 +71,7 @@ impl Kind {
             6 => Self::GoAway,
             7 => Self::Ping,
             8 => Self::Pong,
+            128 => Self::Unseen,
             128.. => Self::Ignorable(code),
             code => return Err(Violation::FrameKind { code }),
         })
@@ -86,7 +90,9 @@ impl Kind {
     /// Whether it concerns the connection, a call, or (`None`) either.
     fn is_of_connection(self) -> Option<bool> {
         match self {
-            Self::Headers | Self::Data | Self::Trailers | Self::Cancel => Some(false),
+            Self::Headers | Self::Data | Self::Trailers | Self::Cancel | Self::Unseen => {
+                Some(false)
+            }
             Self::GoAway | Self::Ping | Self::Pong => Some(true),
             Self::Window | Self::Ignorable(_) => None,
         }

@@ -46,6 +46,8 @@ pub(crate) enum Standing {
     /// Every call is answered with this status; after the first one `answered` is notified.
     Refused {
         status: Status,
+        /// The caller may try again at once, elsewhere.
+        is_unseen: bool,
         answered: Arc<Notify>,
     },
 }
@@ -130,15 +132,27 @@ impl Calls {
         async move {
             match started {
                 Ok(call) => call.run().await,
-                Err(turned) => turned.answer(dialect).into(),
+                Err(turned) => Answer {
+                    response: turned.answer(dialect),
+                    watch: None,
+                    is_unseen: turned.is_unseen(),
+                },
             }
         }
     }
 
     fn start(&self, dialect: Dialect, mut request: Request<Body>) -> Result<Call, Turned> {
-        if let Standing::Refused { status, answered } = &self.standing {
+        if let Standing::Refused {
+            status,
+            is_unseen,
+            answered,
+        } = &self.standing
+        {
             answered.notify_one();
-            return Err(status.clone().into());
+            return Err(match is_unseen {
+                true => Turned::Unseen(status.clone()),
+                false => status.clone().into(),
+            });
         }
         let fds = match &self.link {
             Some(link) => ServerCall::begin(link, request.headers_mut())?,
@@ -147,7 +161,7 @@ impl Calls {
         let counters = &self.routes.counters;
         if self.drain.as_ref().is_some_and(Drain::refuses_calls) {
             counters.calls_refused_draining();
-            return Err(draining().into());
+            return Err(Turned::Unseen(draining()));
         }
         let path = request.uri().path();
         let (handler, is_named) = self.routes.find(dialect, path)?;
@@ -291,6 +305,7 @@ impl Call {
                 Answer {
                     response,
                     watch: Some(watch),
+                    is_unseen: false,
                 }
             }
             Err(_) => {
@@ -305,6 +320,7 @@ impl Call {
 pub(crate) struct Answer {
     response: Response<Body>,
     watch: Option<Watch>,
+    is_unseen: bool,
 }
 
 /// What a body needs that is still being produced.
@@ -317,12 +333,20 @@ pub(crate) struct Watch {
 
 impl From<Response<Body>> for Answer {
     fn from(response: Response<Body>) -> Self {
-        let watch = None;
-        Self { response, watch }
+        Self {
+            response,
+            watch: None,
+            is_unseen: false,
+        }
     }
 }
 
 impl Answer {
+    /// Whether no handler has seen the call, nor will: the caller may make it again, elsewhere.
+    pub(crate) fn is_unseen(&self) -> bool {
+        self.is_unseen
+    }
+
     /// The response with its body under watch.
     pub(crate) fn watched(self) -> Response<Body> {
         match self.watch {

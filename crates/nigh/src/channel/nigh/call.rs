@@ -16,13 +16,14 @@ use tonic::{Code, Status};
 use super::driver::Turn;
 use super::state::{self, Client, Reading};
 use super::{Conn, Handle};
+use crate::channel::replay::{self, Keep};
 use crate::frame::{END, Kind, fields, head};
 use crate::link::{End, Ending, Gathered, Later, Received, Sender, State, Whole, gather};
 
 /// Why there is no answer.
 pub(in crate::channel) enum Refused {
-    /// Nothing of the call was sent: it may be made again, elsewhere.
-    Unsent(Box<Request<Body>>, Status),
+    /// No server has seen the call, for certain: it may be made again, elsewhere.
+    Unseen(Box<Request<Body>>, Status),
     Failed(Status),
 }
 
@@ -50,17 +51,18 @@ pub(in crate::channel) async fn call(
         let text = "the call's metadata are larger than the server takes";
         return Err(Status::resource_exhausted(text).into());
     }
-    let unsent = Unsent::keep(&gathered);
+    let mut again = Again::of(&gathered);
     let Ok(permit) = conn.permits.acquire().await else {
         let status = conn.closed();
-        return Err(unsent.back(parts, Some(rest_of(gathered, body)), status));
+        return Err(unseen(parts, rest_of(gathered, body), status));
     };
     permit.forget();
     let Some(opened) = Opened::new(conn, &parts, &mut gathered) else {
         let status = conn.closed();
-        return Err(unsent.back(parts, Some(rest_of(gathered, body)), status));
+        return Err(unseen(parts, rest_of(gathered, body), status));
     };
-    if gathered.data.is_some() || gathered.end.is_some() || !unsent.is_whole {
+    if gathered.data.is_some() || gathered.end.is_some() || !again.is_whole {
+        let body = again.keep(body);
         let sender = Sender::new(Arc::clone(&conn.link), opened.stream, false);
         // It ends with the call, whose end it sees.
         tokio::spawn(async move {
@@ -71,33 +73,54 @@ pub(in crate::channel) async fn call(
     let stream = opened.disarm();
     match answer {
         Ok(answer) => Ok(conn.response(stream, answer, sleep)),
-        Err(failure) if failure.is_unsent && unsent.is_whole => {
-            Err(unsent.back(parts, None, failure.status))
-        }
-        Err(failure) => Err(Refused::Failed(failure.status)),
+        Err(failure) => match again.back().filter(|_| failure.is_unseen) {
+            Some(body) => Err(unseen(parts, body, failure.status)),
+            None => Err(Refused::Failed(failure.status)),
+        },
     }
 }
 
-/// What is needed to make a call again of which nothing was sent.
-struct Unsent {
-    pieces: [Option<Bytes>; 2],
-    is_whole: bool,
+fn unseen(parts: Parts, body: Body, status: Status) -> Refused {
+    Refused::Unseen(Box::new(Request::from_parts(parts, body)), status)
 }
 
-impl Unsent {
-    fn keep(gathered: &Gathered) -> Self {
+/// What is needed to make a call again.
+struct Again {
+    pieces: [Option<Bytes>; 2],
+    is_whole: bool,
+    /// What follows the pieces, while it is sent.
+    rest: Option<Keep>,
+}
+
+impl Again {
+    fn of(gathered: &Gathered) -> Self {
         Self {
             pieces: [gathered.data.clone(), gathered.next.clone()],
             is_whole: matches!(gathered.end, Some(Ending::Done)),
+            rest: None,
         }
     }
 
-    fn back(self, parts: Parts, rest: Option<Body>, status: Status) -> Refused {
-        let body = rest.unwrap_or_else(|| {
-            let [first, second] = self.pieces;
-            Body::new(Whole::new(first, second.into_iter().collect(), End::Done))
-        });
-        Refused::Unsent(Box::new(Request::from_parts(parts, body)), status)
+    /// The rest of the body as it is sent.
+    fn keep(&mut self, body: Body) -> Body {
+        if self.is_whole {
+            return body;
+        }
+        let (replay, rest) = replay::keep(body);
+        self.rest = Some(rest);
+        Body::new(replay)
+    }
+
+    /// The body from its beginning; `None` when too much of it is gone.
+    fn back(self) -> Option<Body> {
+        let [first, second] = self.pieces;
+        if self.is_whole {
+            let next = second.into_iter().collect();
+            return Some(Body::new(Whole::new(first, next, End::Done)));
+        }
+        let body = self.rest?.back()?;
+        let begun = [first, second];
+        Some(Body::new(Begun { begun, body }))
     }
 }
 
@@ -141,7 +164,7 @@ struct Answer {
 
 struct Failure {
     status: Status,
-    is_unsent: bool,
+    is_unseen: bool,
 }
 
 /// A call that was sent and whose answer has not begun. Dropping it cancels it.
@@ -288,8 +311,8 @@ fn take(
 ) -> Option<Result<Answer, Failure>> {
     let Some(slot) = state.slot(stream) else {
         let status = Status::cancelled("the call is over");
-        let is_unsent = false;
-        return Some(Err(Failure { status, is_unsent }));
+        let is_unseen = false;
+        return Some(Err(Failure { status, is_unseen }));
     };
     if let Some((status, fields)) = slot.head.take() {
         let whole = if slot.is_ended {
@@ -310,14 +333,14 @@ fn take(
             whole,
         }));
     }
-    let is_unsent = slot.is_unsent;
+    let is_unseen = slot.is_unseen;
     let status = match slot.end.take()? {
         End::Failed(status) => status,
         End::Done | End::Trailers(_) => Status::internal("an answer without a head"),
     };
     state.close(stream, later);
     solo_is_over(state, stream);
-    Some(Err(Failure { status, is_unsent }))
+    Some(Err(Failure { status, is_unseen }))
 }
 
 fn solo_is_over(state: &mut State<Client>, stream: u32) {
