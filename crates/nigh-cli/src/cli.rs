@@ -37,8 +37,9 @@ pub struct Cli {
 }
 
 const ADDRESSES: &str = "\
-Addresses: unix:PATH, unix-abstract:NAME, fd:N, tcp:HOST:PORT, https://HOST:PORT (clients),
-published:FILE (clients: what a server wrote there with --publish), autobind: (servers). Durations: 250ms, 1.5s, 2m.";
+Addresses: unix:PATH, unix-abstract:NAME, fd:N, fd:NAME (from systemd or nigh run), tcp:HOST:PORT,
+https://HOST:PORT (clients), published:FILE (clients: what a server wrote there with --publish),
+autobind: (servers). Durations: 250ms, 1.5s, 2m.";
 
 const CALL_HELP: &str = "\
 Exit code: 0 OK, 2 usage (bad address, bad JSON, no such method), 3 cannot connect,

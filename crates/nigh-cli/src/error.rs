@@ -70,6 +70,9 @@ pub enum Failure {
     /// A server did not start, or ended on its own.
     #[error(transparent)]
     Serve(#[from] ServerError),
+    /// The service manager cannot be told.
+    #[error(transparent)]
+    Notify(#[from] nigh::NotifyError),
     /// Listeners were not handed over.
     #[error(transparent)]
     Handover(#[from] HandoverError),
@@ -210,6 +213,7 @@ impl Failure {
             }
             Self::Bind(error) => error.hint().map(Into::into),
             Self::Serve(error) => error.hint().map(Into::into),
+            Self::Notify(error) => error.hint().map(Into::into),
             Self::NotServed(_)
             | Self::PublishCount(_)
             | Self::Demo(_)

@@ -53,12 +53,13 @@ mod singleton;
 pub mod spawn;
 mod stream;
 mod sys;
+pub mod systemd;
 mod users;
 
 pub use accept::{AcceptError, Acceptor};
 pub use address::{
-    ABSTRACT_BYTES_MAX, Address, AddressError, AddressFault, HOST_BYTES_MAX, Listen,
-    PATH_BYTES_MAX, Role,
+    ABSTRACT_BYTES_MAX, Address, AddressError, AddressFault, DESCRIPTOR_NAME_BYTES_MAX,
+    HOST_BYTES_MAX, Listen, PATH_BYTES_MAX, Role,
 };
 pub use cgroup::Unit;
 pub use connect::{

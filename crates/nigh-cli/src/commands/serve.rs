@@ -4,11 +4,13 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use nigh::{Address, Existing, FdLimits, HandoverOptions, Listener, Policy, Server, Succession};
+use nigh::{
+    Address, Existing, FdLimits, HandoverOptions, Listener, Notifier, Policy, Server, Succession,
+};
 use nigh_flagd::eval::{Evaluator, Fractional, Integers};
 use nigh_flagd::service::{Flagd, Options};
 use nigh_flagd::source::{Address as FlagSource, Hub, Sources};
-use nigh_socket::{Listen, Protocol, Role, SocketKind};
+use nigh_socket::{Listen, Protocol, Role, SocketKind, systemd};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -81,6 +83,7 @@ pub(crate) async fn run(args: ServeArgs, when: When) -> Result<(), Failure> {
     }
     server = replaceable(server, succession, &args)?;
     advise(&args, when);
+    server = notify(server, when)?;
     let drained = async {
         tokio::select! {
             // An error means that the sender is gone, and with it the runtime.
@@ -243,6 +246,29 @@ fn bind(
         Some(succession) => succession.listen(&options, address)?,
         None => options.bind(address)?,
     })
+}
+
+/// Tells the service manager, if there is one.
+fn notify(server: Server, when: When) -> Result<Server, Failure> {
+    unclaimed(when);
+    Ok(match Notifier::from_environment()? {
+        Some(notifier) => server.notify(notifier),
+        None => server,
+    })
+}
+
+/// Callers of a socket that the service manager holds for us and that nobody listens on would wait for ever.
+fn unclaimed(when: When) {
+    // What is wrong with the announcement was said by whoever needed it.
+    for left in systemd::descriptors().unwrap_or_default() {
+        if !left.is_taken {
+            let text = format!(
+                "note: nobody uses descriptor {} ({:?}) from the service manager",
+                left.number, left.name
+            );
+            output::note(when, &text);
+        }
+    }
 }
 
 /// A policy that lets others in does not open the socket file to them.

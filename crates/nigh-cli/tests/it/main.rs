@@ -1,5 +1,6 @@
 //! Integration tests of nigh-cli, one binary.
 
+mod activation;
 mod bench;
 mod command;
 mod demo;

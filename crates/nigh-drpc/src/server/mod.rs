@@ -14,6 +14,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use nigh_socket::handover::Succession;
+use nigh_socket::systemd::Notifier;
 use nigh_socket::{
     Address, Connection, Counters, Drained, Existing, Front, FrontError, Guard, Hold, Journal,
     Listener, ListenerOptions, Peer, Policy, Protocol, Refused, Serving, SocketKind,
@@ -96,6 +97,7 @@ pub struct Server {
     doors: Vec<(Listener, Option<Policy>)>,
     counters: Arc<Counters>,
     succession: Option<Succession>,
+    notifier: Option<Notifier>,
 }
 
 impl Server {
@@ -114,6 +116,7 @@ impl Server {
             doors: Vec::new(),
             counters: Arc::default(),
             succession: None,
+            notifier: None,
         }
     }
 
@@ -188,6 +191,14 @@ impl Server {
         self
     }
 
+    /// Tells the service manager (systemd, `nigh run`) when this server accepts, when it drains, and that it is alive:
+    /// see [`Front::notify`].
+    #[must_use]
+    pub fn notify(mut self, notifier: Notifier) -> Self {
+        self.notifier = Some(notifier);
+        self
+    }
+
     /// Live counts of connections and calls, to be kept before the server runs.
     #[must_use]
     pub fn counters(&self) -> Arc<Counters> {
@@ -249,6 +260,9 @@ impl Server {
         let usual = self.policy.take().unwrap_or_else(Policy::same_user);
         let mut front = Front::new(self.connections.clone(), Arc::clone(&self.counters));
         let succession = self.succession.take();
+        if let Some(notifier) = self.notifier.take() {
+            front.notify(notifier);
+        }
         let protocol = self.into_protocol(front.counters(), Some(front.journal()))?;
         for (listener, policy) in doors {
             let policy = policy.unwrap_or_else(|| usual.clone());

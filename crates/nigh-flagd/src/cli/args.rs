@@ -83,6 +83,10 @@ pub struct StartArgs {
     /// One more Unix socket for everything.
     #[arg(short = 'e', long, env = "FLAGD_SYNC_SOCKET_PATH", value_name = "PATH")]
     pub sync_socket_path: Option<PathBuf>,
+    /// Listen there, too, for those whom --allow admits: unix:PATH, unix-abstract:NAME, tcp:HOST:PORT, or fd:NAME for
+    /// what systemd or `nigh run` passes. May be repeated.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Vec<nigh::Address>,
     /// Permissions of the sockets, in octal. Default 0600.
     #[arg(long, value_name = "OCTAL", value_parser = mode)]
     pub socket_mode: Option<u32>,

@@ -33,6 +33,9 @@ pub enum Failure {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] nigh::BindError),
+    /// The service manager cannot be told.
+    #[error(transparent)]
+    Notify(#[from] nigh::NotifyError),
     /// The certificate or its key is unusable.
     #[error(transparent)]
     Tls(#[from] nigh::TlsError),
@@ -106,15 +109,16 @@ impl Failure {
         match self {
             Self::Source(error) => error.hint(),
             Self::NoSource => Some("name one with --uri file:PATH"),
-            Self::NoListener => {
-                Some("name a socket with --socket-path PATH, or flagd's ports with --flagd-ports")
-            }
+            Self::NoListener => Some(
+                "name a socket with --socket-path PATH or --listen ADDR, or flagd's ports with --flagd-ports",
+            ),
             Self::Shadowed(error) => error.hint(),
             Self::Bind(error) if matches!(error.fault(), nigh::BindFault::InUse) => {
                 Some("stop it, or take the socket over from it with --replace")
             }
             Self::Bind(error) => error.hint(),
             Self::Serve(error) => error.hint(),
+            Self::Notify(error) => error.hint(),
             Self::Load { error, .. } => error.hint(),
             Self::Context(_) => Some(r#"write it like {"targetingKey": "user-1"}"#),
             _ => None,

@@ -44,6 +44,12 @@ pub(super) fn listen(
         tracing::info!("Flag IResolver listening at {}", path.display());
         any = true;
     }
+    for address in &args.listen {
+        let listener = bind_address(address, args)?;
+        tracing::info!("Flag IResolver listening at {address}");
+        server = server.listen_for(listener, policy.clone());
+        any = true;
+    }
     let tls = tls(args)?;
     for (port, words) in ports {
         let Some(port) = port else { continue };
@@ -68,6 +74,10 @@ pub(super) fn listen(
 }
 
 fn bind_socket(path: &Path, args: &StartArgs) -> Result<Listener, Failure> {
+    bind_address(&nigh::Address::Path(path.to_owned()), args)
+}
+
+fn bind_address(address: &nigh::Address, args: &StartArgs) -> Result<Listener, Failure> {
     let mut options = Listener::options().existing(if args.replace {
         Existing::TakeOver
     } else {
@@ -79,7 +89,6 @@ fn bind_socket(path: &Path, args: &StartArgs) -> Result<Listener, Failure> {
     if let Some(group) = &args.socket_group {
         options = options.group(group);
     }
-    let address = nigh::Address::Path(path.to_owned());
     Ok(options.bind(address)?)
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use nigh::Server;
+use nigh::{Notifier, Server};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
@@ -46,7 +46,10 @@ pub(super) async fn run(args: StartArgs, stands_in: bool) -> Result<(), Failure>
     let sources = Sources::start(&settings.sources, &hub).await?;
     let flagd = Flagd::new(hub, options(&settings));
     let server = Server::new().limits(limits(args));
-    let server = listen::listen(flagd.serve_on(server), args, stands_in)?;
+    let mut server = listen::listen(flagd.serve_on(server), args, stands_in)?;
+    if let Some(notifier) = Notifier::from_environment()? {
+        server = server.notify(notifier);
+    }
     let stopping = async {
         // An error means that the sender is gone, and with it the runtime.
         let _ = drain.await;

@@ -59,8 +59,8 @@ pub enum AddressFault {
     /// Text behind `autobind:`.
     #[error("has text behind \"autobind:\", which takes none")]
     AutobindWithText,
-    /// `fd:` with something else than a number from 0 to 2147483647.
-    #[error("has no descriptor number from 0 to 2147483647")]
+    /// `fd:` with neither a number from 0 to 2147483647 nor a name.
+    #[error("has neither a descriptor number from 0 to 2147483647 nor a name with a letter in it")]
     BadDescriptor,
     /// No host before the port.
     #[error("has no host")]
@@ -140,7 +140,7 @@ impl AddressError {
     pub const fn hint(&self) -> Option<&'static str> {
         Some(match self.fault {
             AddressFault::Empty | AddressFault::UnknownScheme => {
-                "write unix:PATH, unix-abstract:NAME, autobind:, fd:N, tcp:HOST:PORT or, for a client, https://HOST:PORT or published:FILE"
+                "write unix:PATH, unix-abstract:NAME, autobind:, fd:N, fd:NAME, tcp:HOST:PORT or, for a client, https://HOST:PORT or published:FILE"
             }
             AddressFault::NoPath => "write unix:PATH, for example unix:/run/app/app.sock",
             AddressFault::PathWithHost => {
@@ -151,7 +151,9 @@ impl AddressError {
                 "write unix-abstract:NAME, or autobind: to let the kernel pick a name"
             }
             AddressFault::BadEscape => "write %25 for a literal \"%\"",
-            AddressFault::BadDescriptor => "write fd:3 for descriptor 3",
+            AddressFault::BadDescriptor => {
+                "write fd:3 for descriptor 3, or fd:NAME for the one that a service manager passed as NAME"
+            }
             AddressFault::NoHost => {
                 "a server for every interface listens on tcp:0.0.0.0:PORT or tcp:[::]:PORT"
             }

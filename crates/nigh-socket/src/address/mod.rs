@@ -21,6 +21,9 @@ pub const ABSTRACT_BYTES_MAX: usize = 107;
 /// The longest host name in bytes (RFC 1035).
 pub const HOST_BYTES_MAX: usize = 253;
 
+/// The longest name of a descriptor from a service manager, in bytes (sd_listen_fds(3)).
+pub const DESCRIPTOR_NAME_BYTES_MAX: usize = 255;
+
 /// Where a server listens or a client connects.
 ///
 /// ```text
@@ -29,6 +32,7 @@ pub const HOST_BYTES_MAX: usize = 253;
 ///         | "unix-abstract:" name                              1 to 107 bytes, any
 ///         | "autobind:"                                        the kernel picks an abstract name
 ///         | "fd:" number                                       an inherited or activated descriptor
+///         | "fd:" name                                         one that a service manager passed under this name
 ///         | "tcp:" host ":" port                               an IPv6 address stands in brackets
 ///         | "https://" host ":" port                           for clients only
 ///         | "published:" path                                  for clients only: the address is in that file
@@ -63,6 +67,9 @@ pub enum Address {
     Autobind,
     /// A descriptor this process has already: inherited, or from socket activation.
     Fd(RawFd),
+    /// One that a service manager passed under this name (`LISTEN_FDNAMES`), which has a letter in it: 1 to 255 ASCII
+    /// characters, no colon, no control character. Of several with the name, the first of the right type not yet taken.
+    Activated(String),
     /// TCP.
     Tcp {
         /// A host name, an IPv4 address or an IPv6 address (here without its brackets).

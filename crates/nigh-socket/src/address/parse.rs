@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::{
-    ABSTRACT_BYTES_MAX, Address, AddressError, AddressFault, HOST_BYTES_MAX, Listen,
-    PATH_BYTES_MAX, Role,
+    ABSTRACT_BYTES_MAX, Address, AddressError, AddressFault, DESCRIPTOR_NAME_BYTES_MAX,
+    HOST_BYTES_MAX, Listen, PATH_BYTES_MAX, Role,
 };
 
 /// A fault and the byte offset it is at.
@@ -43,6 +43,9 @@ pub(super) fn address_fault(address: &Address) -> Option<AddressFault> {
         Address::Abstract(name) => name_fault(name),
         Address::Autobind => None,
         Address::Fd(fd) => (*fd < 0).then_some(AddressFault::BadDescriptor),
+        Address::Activated(name) => {
+            (!is_descriptor_name(name.as_bytes())).then_some(AddressFault::BadDescriptor)
+        }
         Address::Tcp { host, .. } => host_fault(host),
         Address::Https { host, port } => {
             host_fault(host).or((*port == 0).then_some(AddressFault::BadPort))
@@ -70,10 +73,7 @@ fn parts(text: &str) -> Result<Address, Fault> {
         }
         "autobind" if rest.is_empty() => Ok(Address::Autobind),
         "autobind" => Err((Some(offset), AddressFault::AutobindWithText)),
-        "fd" => match number::<RawFd>(rest) {
-            Some(fd) => Ok(Address::Fd(fd)),
-            None => Err((Some(offset), AddressFault::BadDescriptor)),
-        },
+        "fd" => descriptor(rest, offset),
         "tcp" => {
             let (host, port) = host_port(rest, offset)?;
             Ok(Address::Tcp { host, port })
@@ -81,6 +81,25 @@ fn parts(text: &str) -> Result<Address, Fault> {
         "https" => https(rest, offset),
         _ => Err((Some(0), AddressFault::UnknownScheme)),
     }
+}
+
+/// A number, or a name that cannot be taken for one.
+fn descriptor(rest: &str, offset: usize) -> Result<Address, Fault> {
+    if let Some(fd) = number::<RawFd>(rest) {
+        return Ok(Address::Fd(fd));
+    }
+    match String::from_utf8(unescape(rest, offset)?) {
+        Ok(name) if is_descriptor_name(name.as_bytes()) => Ok(Address::Activated(name)),
+        _ => Err((Some(offset), AddressFault::BadDescriptor)),
+    }
+}
+
+/// What `LISTEN_FDNAMES` can hold, less what looks like a number.
+fn is_descriptor_name(name: &[u8]) -> bool {
+    let fits = |byte: &u8| (b' '..=b'~').contains(byte) && *byte != b':';
+    name.len() <= DESCRIPTOR_NAME_BYTES_MAX
+        && name.iter().all(fits)
+        && name.iter().any(u8::is_ascii_alphabetic)
 }
 
 fn path(rest: &str, offset: usize) -> Result<PathBuf, Fault> {

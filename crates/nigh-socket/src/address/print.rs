@@ -17,6 +17,10 @@ impl fmt::Display for Address {
             }
             Self::Autobind => f.write_str("autobind:"),
             Self::Fd(fd) => write!(f, "fd:{fd}"),
+            Self::Activated(name) => {
+                f.write_str("fd:")?;
+                escaped(f, name.as_bytes())
+            }
             Self::Tcp { host, port } => {
                 f.write_str("tcp:")?;
                 host_port(f, host, *port)

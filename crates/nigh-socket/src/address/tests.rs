@@ -23,6 +23,25 @@ fn https(host: &str, port: u16) -> Address {
 }
 
 #[test]
+fn names_of_descriptors_are_told_from_numbers() {
+    for (text, name) in [
+        ("fd:app.socket", "app.socket"),
+        ("fd:my%20app", "my app"),
+        ("fd:-x", "-x"),
+        ("fd:3x", "3x"),
+    ] {
+        let address: Address = text.parse().unwrap();
+        assert_eq!(address, Address::Activated(name.into()));
+        assert_eq!(address.to_string(), text);
+    }
+    let longest = "x".repeat(super::DESCRIPTOR_NAME_BYTES_MAX);
+    assert!(Address::Activated(longest.clone()).check().is_ok());
+    for name in ["", "3", "a:b", "a\n", &(longest + "x")] {
+        assert!(Address::Activated(name.into()).check().is_err(), "{name:?}");
+    }
+}
+
+#[test]
 fn every_form_parses_and_prints_its_canonical_form() {
     let table = [
         ("unix:s", path("s"), "unix:s"),
@@ -143,7 +162,9 @@ fn every_local_fault_is_named_and_located() {
         ("fd:-1", AddressFault::BadDescriptor, Some(3)),
         ("fd:+1", AddressFault::BadDescriptor, Some(3)),
         ("fd:2147483648", AddressFault::BadDescriptor, Some(3)),
-        ("fd:stdin", AddressFault::BadDescriptor, Some(3)),
+        ("fd:a:b", AddressFault::BadDescriptor, Some(3)),
+        ("fd:a%0A", AddressFault::BadDescriptor, Some(3)),
+        ("fd:\u{e9}", AddressFault::BadDescriptor, Some(3)),
     ]);
 }
 

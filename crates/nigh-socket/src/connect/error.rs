@@ -11,6 +11,7 @@ use crate::peer::Peer;
 use crate::policy::{Policy, Verdict};
 use crate::publish::PublishedError;
 use crate::publish::entry::FileKind;
+use crate::systemd::ActivationError;
 
 /// A server could not be reached. No byte was sent to anybody.
 #[derive(Debug)]
@@ -96,6 +97,9 @@ pub enum ConnectFault {
     /// The inherited descriptor is not what is needed.
     #[error("unusable descriptor")]
     Inherited(#[from] InheritedError),
+    /// What a service manager passed is not what is needed.
+    #[error("no connection from the service manager")]
+    Activation(#[source] Box<ActivationError>),
     /// The host name has no address.
     #[error("cannot resolve the host name")]
     Resolve(#[source] io::Error),
@@ -194,6 +198,12 @@ impl fmt::Display for ConnectOperation {
     }
 }
 
+impl From<ActivationError> for ConnectFault {
+    fn from(error: ActivationError) -> Self {
+        Self::Activation(Box::new(error))
+    }
+}
+
 impl ConnectFault {
     /// What an operator can do about it.
     #[must_use]
@@ -210,6 +220,7 @@ impl ConnectFault {
                 "write permission on the socket and search permission on its directories are needed",
             ),
             Self::Inherited(error) => error.hint(),
+            Self::Activation(error) => error.hint(),
             Self::Published(error) => error.hint(),
             Self::Server(_) => Some(
                 "another user's server has the address; one that systemd activates by socket is root's",

@@ -24,6 +24,7 @@ use crate::policy::Policy;
 use crate::seqpacket::UnixSeqpacket;
 use crate::stream::{Stream, UnixStream};
 use crate::sys;
+use crate::systemd;
 use attempt::Failure;
 pub(crate) use attempt::short_path;
 pub(crate) use blocking::{Socket, connect_fd_blocking, connect_stream_blocking};
@@ -188,18 +189,24 @@ async fn stream_to(
             address.check().map_err(ConnectFault::Malformed)?;
             remote(internet_to(host, *port, options).await?, options)
         }
-        Address::Fd(number) => {
-            let (fd, is_local) = taken(*number, SocketKind::Stream)?;
-            if is_local {
-                return local(fd, options);
-            }
-            let stream = TcpStream::from_std(fd.into());
-            let stream = stream.map_err(|error| ConnectOperation::Register.failed(error))?;
-            remote(stream, options)
-        }
+        Address::Fd(number) => stream_of(taken(*number, SocketKind::Stream)?, options),
+        Address::Activated(name) => stream_of(activated(name, SocketKind::Stream)?, options),
         Address::Published(file) => published_to(file, options).await,
         _ => local(local_to(address, options).await?, options),
     }
+}
+
+/// An inherited connection, and whether it is a Unix socket.
+fn stream_of(
+    (fd, is_local): (OwnedFd, bool),
+    options: &ConnectOptions,
+) -> Result<(Stream, Peer), ConnectFault> {
+    if is_local {
+        return local(fd, options);
+    }
+    let stream = TcpStream::from_std(fd.into());
+    let stream = stream.map_err(|error| ConnectOperation::Register.failed(error))?;
+    remote(stream, options)
 }
 
 /// Looks at the file before each try: a server that starts anew may have another address.
@@ -279,7 +286,21 @@ fn local_peer(fd: impl AsFd, options: &ConnectOptions) -> Result<Peer, ConnectFa
 /// The inherited connection, and whether it is a Unix socket.
 fn taken(number: RawFd, kind: SocketKind) -> Result<(OwnedFd, bool), ConnectFault> {
     let check = |fd: BorrowedFd<'_>| inherit::check_connection(fd, kind);
-    let (fd, found) = sys::inherit::take(number, check)?;
+    let (fd, found) = match systemd::take_number(number, check)? {
+        Some((fd, found)) => {
+            inherit::prepare(fd.as_fd())?;
+            (fd, found)
+        }
+        None => sys::inherit::take(number, check)?,
+    };
+    Ok((fd, found.is_local))
+}
+
+/// The connection that a service manager passed under that name (`Accept=yes` calls it `connection`).
+fn activated(name: &str, kind: SocketKind) -> Result<(OwnedFd, bool), ConnectFault> {
+    let check = |fd: BorrowedFd<'_>| inherit::check_connection(fd, kind);
+    let (fd, found) = systemd::take_for(name, check)?;
+    inherit::prepare(fd.as_fd())?;
     Ok((fd, found.is_local))
 }
 
@@ -292,6 +313,10 @@ fn attempt_local(
         Address::Path(path) => attempt::path(path, options),
         Address::Abstract(name) => attempt::abstract_name(name, options),
         Address::Fd(number) => match taken(*number, options.kind)? {
+            (fd, true) => Ok(fd),
+            (_, false) => return Err(ConnectFault::NotLocal),
+        },
+        Address::Activated(name) => match activated(name, options.kind)? {
             (fd, true) => Ok(fd),
             (_, false) => return Err(ConnectFault::NotLocal),
         },

@@ -140,10 +140,13 @@ impl Door {
         let Keeping {
             acceptor,
             mut hall,
-            orders,
+            mut orders,
             ..
         } = keeping;
         drop(acceptor);
+        // Nobody comes any more.
+        orders.knocks.close();
+        while orders.knocks.try_recv().is_ok() {}
         drop(self);
         let cut_off = hall.see_off(guests, deadline).await;
         drop(orders);
@@ -169,6 +172,7 @@ impl Door {
                 biased;
                 // The porter outlives the doors.
                 _ = keeping.orders.phase.changed() => return Break::Orders,
+                Some(answer) = keeping.orders.knocks.recv() => drop(answer.send(())),
                 Some(ended) = guests.join_next(), if !guests.is_empty() => keeping.hall.farewell(ended),
                 Some(arrival) = keeping.arrivals.recv() => self.resume(arrival, keeping, drain, guests),
                 incoming = keeping.acceptor.accept() => match incoming {
@@ -191,6 +195,7 @@ impl Door {
             tokio::select! {
                 biased;
                 _ = keeping.orders.phase.changed() => return,
+                Some(answer) = keeping.orders.knocks.recv() => drop(answer.send(())),
                 Some(ended) = guests.join_next(), if !guests.is_empty() => {
                     keeping.hall.farewell(ended);
                 }

@@ -5,6 +5,7 @@
 //!                          └──────┴─────► Refused ────► Protocol::refuse (bounded in time, bytes, number)
 //! ```
 
+mod announce;
 mod door;
 mod porter;
 mod relay;
@@ -30,6 +31,8 @@ use crate::listener::{Listener, SocketKind};
 use crate::policy::Policy;
 use crate::quota::Quota;
 use crate::share::Descriptors;
+use crate::systemd::Notifier;
+use announce::Manager;
 use door::{Door, DoorEnd, Keeping};
 use porter::Porter;
 pub(crate) use relay::Desk;
@@ -130,6 +133,7 @@ pub struct Front {
     drain: (Drainer, Drain),
     drains: watch::Sender<Drain>,
     tenure: Option<Tenure>,
+    notifier: Option<Notifier>,
 }
 
 /// Idle connections of a predecessor that wait for a door's attention.
@@ -163,6 +167,7 @@ impl Front {
             drains: watch::Sender::new(drain.1.clone()),
             drain,
             tenure: None,
+            notifier: None,
         }
     }
 
@@ -213,6 +218,15 @@ impl Front {
         Ok(())
     }
 
+    /// Tells the service manager when this server accepts (READY), when it drains (STOPPING), and, where the manager
+    /// watches, twice in its time that every accept loop still runs on a runtime that still turns (WATCHDOG). One that
+    /// took over from a predecessor says that it is the main process now. That the manager cannot be told is logged.
+    ///
+    /// Of several fronts in a process let one tell, and tell it last.
+    pub fn notify(&mut self, notifier: Notifier) {
+        self.notifier = Some(notifier);
+    }
+
     /// The addresses of all listeners, as published.
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.doors.iter().map(|door| door.listener.address())
@@ -236,6 +250,7 @@ impl Front {
             drain,
             drains,
             tenure,
+            notifier,
         } = self;
         if doors.is_empty() {
             return Err(FrontError::NoListener);
@@ -266,6 +281,7 @@ impl Front {
                 relay: Arc::clone(&relay),
             }));
         }
+        let manager = Manager::new(notifier, tenure.is_some(), &listeners);
         let replaceable = async {
             match tenure {
                 Some(tenure) => {
@@ -278,7 +294,11 @@ impl Front {
                 None => std::future::pending().await,
             }
         };
-        conclude(open, &porter, shutdown, replaceable).await
+        manager.ready().await;
+        tokio::select! {
+            concluded = conclude(open, &porter, &manager, shutdown, replaceable) => concluded,
+            never = manager.keep_alive(&porter) => match never {},
+        }
     }
 }
 
@@ -286,6 +306,7 @@ impl Front {
 async fn conclude(
     mut open: JoinSet<DoorEnd>,
     porter: &Porter,
+    manager: &Manager,
     shutdown: impl Future<Output = ()>,
     replaceable: impl Future<Output = Replaced>,
 ) -> Result<Drained, FrontError> {
@@ -319,6 +340,7 @@ async fn conclude(
     }
     if !total.is_replaced {
         porter.stop();
+        manager.stopping().await;
     }
     while let Some(ended) = open.join_next().await {
         note(ended, &mut total, &mut failure);

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::drain::{Drain, DrainReason, Drainer};
@@ -35,6 +35,7 @@ pub(super) struct DoorState {
 pub(super) struct Bell {
     phase: watch::Sender<Phase>,
     state: watch::Receiver<DoorState>,
+    knock: mpsc::Sender<oneshot::Sender<()>>,
 }
 
 /// The door's end.
@@ -42,6 +43,8 @@ pub(super) struct Bell {
 pub(super) struct Orders {
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) state: watch::Sender<DoorState>,
+    /// Asks whether anybody is there; what comes is answered.
+    pub(super) knocks: mpsc::Receiver<oneshot::Sender<()>>,
 }
 
 impl Bell {
@@ -95,13 +98,16 @@ impl Porter {
         let ends = (0..doors).map(|_| {
             let (phase, phases) = watch::channel(Phase::Open(drain.clone()));
             let (state, states) = watch::channel(DoorState::default());
+            let (knock, knocks) = mpsc::channel(1);
             let bell = Bell {
                 phase,
                 state: states,
+                knock,
             };
             let orders = Orders {
                 phase: phases,
                 state,
+                knocks,
             };
             (bell, orders)
         });
@@ -131,6 +137,16 @@ impl Porter {
         let deadline = state.drainer.begin(self.drain_time, DrainReason::Stop);
         for bell in &self.bells {
             bell.phase.send_replace(Phase::Closing(deadline));
+        }
+    }
+
+    /// Completes when every door has shown that it still turns to whoever comes; one that has ended need not.
+    pub(super) async fn answered(&self) {
+        for bell in &self.bells {
+            let (answer, answered) = oneshot::channel();
+            if bell.knock.send(answer).await.is_ok() {
+                let _ = answered.await;
+            }
         }
     }
 

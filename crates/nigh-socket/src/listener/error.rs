@@ -13,6 +13,7 @@ use crate::inherit::InheritedError;
 use crate::publish::PublishedError;
 use crate::publish::entry::FileKind;
 use crate::publish::lock::LockError;
+use crate::systemd::ActivationError;
 use crate::users::UserError;
 
 /// An address could not be listened on. Nothing was changed at its path.
@@ -109,6 +110,9 @@ pub enum BindFault {
     /// The inherited descriptor is not what is needed.
     #[error("unusable descriptor")]
     Inherited(#[from] InheritedError),
+    /// What a service manager passed is not what is needed.
+    #[error("no socket from the service manager")]
+    Activation(#[source] Box<ActivationError>),
     /// The name of the owner or group is unknown.
     #[error("unusable owner or group")]
     Principal(#[source] UserError),
@@ -216,6 +220,12 @@ impl Operation {
     }
 }
 
+impl From<ActivationError> for BindFault {
+    fn from(error: ActivationError) -> Self {
+        Self::Activation(Box::new(error))
+    }
+}
+
 impl BindFault {
     /// What an operator can do about it.
     #[must_use]
@@ -224,6 +234,7 @@ impl BindFault {
             Self::NotForListening => Some("listen on tcp:HOST:PORT with TLS on top instead"),
             Self::Malformed(error) => error.hint(),
             Self::Inherited(error) => error.hint(),
+            Self::Activation(error) => error.hint(),
             Self::Principal(error) => error.hint(),
             Self::Lock(error) => error.hint(),
             Self::SharedDirectory { .. } => Some(

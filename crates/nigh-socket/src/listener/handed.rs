@@ -84,7 +84,9 @@ impl Listener {
             }
         };
         let address = match &self.address {
-            Address::Fd(_) => bound_address(self.as_fd()).map_err(system)?,
+            Address::Fd(_) | Address::Activated(_) => {
+                bound_address(self.as_fd()).map_err(system)?
+            }
             address => address.clone(),
         };
         Ok(Claim {

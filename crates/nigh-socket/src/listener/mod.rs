@@ -227,7 +227,7 @@ impl Listener {
             fd,
             published: Mutex::new(published),
             is_lent: AtomicBool::new(false),
-            is_shared: matches!(address, Address::Fd(_)),
+            is_shared: matches!(address, Address::Fd(_) | Address::Activated(_)),
             advertised: Mutex::new(None),
             address,
             name: String::new(),

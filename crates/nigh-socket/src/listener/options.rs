@@ -14,9 +14,10 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockop
 use super::{BindError, BindFault, Existing, Listener, Operation, SocketKind, path};
 use crate::address::Address;
 use crate::handover::is_name;
-use crate::inherit;
+use crate::inherit::{self, Found};
 use crate::publish::address_file;
 use crate::sys::{self, opt};
+use crate::systemd;
 
 /// Owner or group, as it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -265,9 +266,18 @@ impl ListenerOptions {
             Address::Fd(number) => {
                 self.refuse_file_options()?;
                 let check = |fd: BorrowedFd<'_>| inherit::check_listener(fd, self.kind);
+                if let Some((socket, found)) = systemd::take_number(*number, check)? {
+                    return self.activated(socket, found, address);
+                }
                 let (socket, found) = sys::inherit::take(*number, check)?;
                 self.tell(&socket, found.is_local, self.pass_rights)?;
                 Ok(self.listener(socket, address.clone(), found.is_local))
+            }
+            Address::Activated(name) => {
+                self.refuse_file_options()?;
+                let check = |fd: BorrowedFd<'_>| inherit::check_listener(fd, self.kind);
+                let (socket, found) = systemd::take_for(name, check)?;
+                self.activated(socket, found, address)
             }
             Address::Tcp { host, port } => {
                 self.refuse_file_options()?;
@@ -277,6 +287,19 @@ impl ListenerOptions {
         }
     }
 
+    /// A service manager's socket. It listens anew, so that clients are told this process and not the manager.
+    fn activated(
+        &self,
+        socket: OwnedFd,
+        found: Found,
+        address: &Address,
+    ) -> Result<Listener, BindFault> {
+        inherit::prepare(socket.as_fd())?;
+        self.tell(&socket, found.is_local, self.pass_rights)?;
+        self.listen(&socket)?;
+        Ok(self.listener(socket, address.clone(), found.is_local))
+    }
+
     /// Publishes its address, if so asked.
     fn advertised(&self, listener: Listener) -> Result<Listener, BindFault> {
         let Some(file) = &self.publish else {
@@ -284,7 +307,7 @@ impl ListenerOptions {
         };
         let address = match listener.address() {
             // What others know the socket by, unless that is a path, which may have been renamed since.
-            Address::Fd(_) => {
+            Address::Fd(_) | Address::Activated(_) => {
                 bound_address(listener.as_fd())?.unwrap_or(listener.address().clone())
             }
             known => known.clone(),

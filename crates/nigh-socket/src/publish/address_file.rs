@@ -133,7 +133,7 @@ impl PublishedError {
             }
             PublishedFault::InUse => "stop it, or take the address over from it",
             PublishedFault::Stale => "replace stale addresses, or remove the file",
-            PublishedFault::Unreachable(Address::Fd(_)) => {
+            PublishedFault::Unreachable(Address::Fd(_) | Address::Activated(_)) => {
                 "give clients the path that the inherited socket is known by"
             }
             PublishedFault::Lock(error) => return error.hint(),

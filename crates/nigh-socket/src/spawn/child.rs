@@ -116,6 +116,17 @@ impl Child {
         self.signal(Signal::TERM)
     }
 
+    /// Sends it a signal, by its number. That it has ended already is no error.
+    ///
+    /// # Errors
+    /// `InvalidInput` for what is no signal; otherwise as for [`kill`](Self::kill).
+    pub fn send_signal(&self, number: i32) -> io::Result<()> {
+        match Signal::from_named_raw(number) {
+            Some(signal) => self.signal(signal),
+            None => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
     fn signal(&self, signal: Signal) -> io::Result<()> {
         match rustix::process::pidfd_send_signal(&self.process, signal) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),

@@ -29,8 +29,10 @@ pub enum SpawnFault {
     /// The death of a peer is not noticed on a pair of datagram sockets.
     #[error("a {0} socket cannot be a line: it does not tell that the other end is gone")]
     Kind(SocketKind),
-    /// The line can have the numbers 3 to 255.
-    #[error("the line cannot have the number {0}: only 3 to 255")]
+    /// The line can have the numbers 3 to 255, behind what the child gets besides.
+    #[error(
+        "the line cannot have the number {0}: only 3 to 255, behind the descriptors that the child gets"
+    )]
     Number(RawFd),
     /// The pair of sockets could not be made, or a descriptor not be copied.
     #[error("no descriptors for the line")]

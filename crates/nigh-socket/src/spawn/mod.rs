@@ -34,7 +34,8 @@ const NUMBERS: RangeInclusive<RawFd> = 3..=255;
 /// A child to start, with a private line.
 ///
 /// The defaults: packets, under number 3; this process's environment, directory and standard streams. No other descriptor
-/// is inherited, no signal is blocked, and broken pipes are not ignored.
+/// is inherited, no signal is blocked, and broken pipes are not ignored. What a service manager said to this process
+/// ([`systemd::VARIABLES`](crate::systemd::VARIABLES)) is left out of the environment.
 ///
 /// It is started by `posix_spawn`, without a copy of this process. What was not given is closed by the C library, in the
 /// child, where that can (glibc from 2.34 on). Elsewhere, as with musl, what is open when the child is started is closed one
@@ -50,7 +51,8 @@ pub struct Spawn {
     directory: Option<OsString>,
     streams: [Option<OwnedFd>; 3],
     kind: SocketKind,
-    number: RawFd,
+    number: Option<RawFd>,
+    descriptors: Vec<OwnedFd>,
     pass_credentials: bool,
 }
 
@@ -65,7 +67,8 @@ impl Spawn {
             directory: None,
             streams: [const { None }; 3],
             kind: SocketKind::Seqpacket,
-            number: 3,
+            number: None,
+            descriptors: Vec::new(),
             pass_credentials: false,
         }
     }
@@ -130,9 +133,15 @@ impl Spawn {
         self
     }
 
-    /// The number of the line in the child, 3 (the default) to 255.
+    /// The number of the line in the child, 3 to 255. Default: the first behind the [`descriptors`](Self::descriptors).
     pub fn number(mut self, number: RawFd) -> Self {
-        self.number = number;
+        self.number = Some(number);
+        self
+    }
+
+    /// Has it inherit these, too: under 3, 4 and so on, in this order, as `LISTEN_FDS` announces them.
+    pub fn descriptors(mut self, files: impl IntoIterator<Item = OwnedFd>) -> Self {
+        self.descriptors.extend(files);
         self
     }
 
@@ -156,15 +165,13 @@ impl Spawn {
         if self.kind == SocketKind::Datagram {
             return Err(SpawnFault::Kind(self.kind));
         }
-        if !NUMBERS.contains(&self.number) {
-            return Err(SpawnFault::Number(self.number));
-        }
+        let number = self.line_number()?;
         let (line, theirs) = Line::pair(self.kind).map_err(SpawnFault::Descriptors)?;
         if self.pass_credentials {
             opt::pass_credentials(line.as_fd(), true)
                 .map_err(|error| SpawnFault::Descriptors(error.into()))?;
         }
-        let plan = self.plan(&theirs)?;
+        let plan = self.plan(&theirs, number)?;
         let pid = start(&plan, closing).map_err(SpawnFault::Execute)?;
         // Nobody else waits for it, so that the pid is still its own.
         match pidfd_open(pid, PidfdFlags::empty()) {
@@ -177,16 +184,32 @@ impl Spawn {
         }
     }
 
-    fn plan(&self, theirs: &OwnedFd) -> Result<Plan, SpawnFault> {
-        let announced = line::announcement(self.number, theirs).map_err(SpawnFault::Descriptors)?;
+    /// Behind the descriptors.
+    fn line_number(&self) -> Result<RawFd, SpawnFault> {
+        let first = RawFd::try_from(self.descriptors.len())
+            .ok()
+            .and_then(|count| count.checked_add(*NUMBERS.start()))
+            .unwrap_or(RawFd::MAX);
+        let number = self.number.unwrap_or(first);
+        match NUMBERS.contains(&number) && number >= first {
+            true => Ok(number),
+            false => Err(SpawnFault::Number(number)),
+        }
+    }
+
+    fn plan(&self, theirs: &OwnedFd, number: RawFd) -> Result<Plan, SpawnFault> {
+        let announced = line::announcement(number, theirs).map_err(SpawnFault::Descriptors)?;
         let arguments = [&self.program].into_iter().chain(&self.arguments);
         let mut files = Vec::new();
-        for (number, file) in (0..).zip(&self.streams) {
+        let streams = self.streams.iter().map(Option::as_ref);
+        let given = streams.chain(self.descriptors.iter().map(Some));
+        for (place, file) in (0..).zip(given) {
             if let Some(file) = file {
-                files.push((self.out_of_the_way(file.as_fd())?, number));
+                files.push((out_of_the_way(file.as_fd(), number)?, place));
             }
         }
-        files.push((self.out_of_the_way(theirs.as_fd())?, self.number));
+        let last = 2 + RawFd::try_from(self.descriptors.len()).unwrap_or(RawFd::MAX - 2);
+        files.push((out_of_the_way(theirs.as_fd(), number)?, number));
         Ok(Plan {
             program: c_string(&self.program)?,
             arguments: arguments
@@ -195,21 +218,19 @@ impl Spawn {
             environment: self.environment(&announced)?,
             directory: self.directory.as_deref().map(c_string).transpose()?,
             files,
-            closed: 3..self.number,
-            first_closed: self.number + 1,
+            closed: last + 1..number,
+            first_closed: number + 1,
         })
-    }
-
-    /// A copy whose number is none that the child is to have.
-    fn out_of_the_way(&self, file: BorrowedFd<'_>) -> Result<OwnedFd, SpawnFault> {
-        fcntl_dupfd_cloexec(file, self.number + 1)
-            .map_err(|error| SpawnFault::Descriptors(error.into()))
     }
 
     fn environment(&self, announced: &str) -> Result<Vec<CString>, SpawnFault> {
         let mut variables = BTreeMap::new();
         if !self.is_environment_cleared {
             variables.extend(std::env::vars_os().map(|(name, value)| (name, Some(value))));
+            // Said to this process, and not true of a child.
+            for ours in crate::systemd::VARIABLES {
+                variables.remove(OsStr::new(ours));
+            }
         }
         variables.extend(self.variables.clone());
         variables.insert(VARIABLE.into(), Some(announced.into()));
@@ -221,6 +242,11 @@ impl Spawn {
         });
         set.map(|variable| c_string(&variable)).collect()
     }
+}
+
+/// A copy whose number is none that the child is to have.
+fn out_of_the_way(file: BorrowedFd<'_>, last: RawFd) -> Result<OwnedFd, SpawnFault> {
+    fcntl_dupfd_cloexec(file, last + 1).map_err(|error| SpawnFault::Descriptors(error.into()))
 }
 
 fn c_string(text: &OsStr) -> Result<CString, SpawnFault> {

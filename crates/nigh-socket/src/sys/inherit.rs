@@ -18,6 +18,26 @@ pub(crate) fn take<T>(
     number: RawFd,
     check: impl FnOnce(BorrowedFd<'_>) -> Result<T, InheritedError>,
 ) -> Result<(OwnedFd, T), InheritedError> {
+    claim(number, |borrowed| {
+        let found = check(borrowed)?;
+        prepare(borrowed)?;
+        Ok(found)
+    })
+}
+
+/// Takes it over, whatever it is: close-on-exec, and nothing else of it is changed.
+pub(crate) fn own(number: RawFd) -> Result<OwnedFd, InheritedError> {
+    let closed_on_exec = |borrowed: BorrowedFd<'_>| {
+        rustix::io::fcntl_setfd(borrowed, FdFlags::CLOEXEC).map_err(system)
+    };
+    claim(number, closed_on_exec).map(|(owned, ())| owned)
+}
+
+/// `settle` must set close-on-exec where it succeeds.
+fn claim<T>(
+    number: RawFd,
+    settle: impl FnOnce(BorrowedFd<'_>) -> Result<T, InheritedError>,
+) -> Result<(OwnedFd, T), InheritedError> {
     let _taking = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
     if number < 0 {
         return Err(InheritedError::NotOpen(number));
@@ -31,10 +51,9 @@ pub(crate) fn take<T>(
         Ok(flags) if flags.contains(FdFlags::CLOEXEC) => return Err(InheritedError::Owned(number)),
         Ok(_) => {}
     }
-    let found = check(borrowed)?;
-    prepare(borrowed)?;
+    let found = settle(borrowed)?;
     // SAFETY: open (`fcntl_getfd` above), and nobody in this program owns it: without close-on-exec it came through exec,
-    // and `prepare` has set the flag that keeps it from being taken again.
+    // and `settle` has set the flag that keeps it from being taken again.
     let owned = unsafe { OwnedFd::from_raw_fd(number) };
     Ok((owned, found))
 }

@@ -28,4 +28,6 @@ mod servers;
 mod singleton;
 mod spawn;
 mod stream_descriptors;
+mod systemd;
+mod systemd_notify;
 mod traps;

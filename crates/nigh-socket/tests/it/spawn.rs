@@ -44,7 +44,7 @@ async fn next(line: &UnixSeqpacket) -> String {
 }
 
 /// What the program prints.
-fn output_of(spawn: Spawn) -> String {
+pub(crate) fn output_of(spawn: Spawn) -> String {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let (child, _line) = spawn.stdout(writer).spawn().unwrap();
     let mut printed = String::new();

@@ -229,7 +229,7 @@ impl Connector {
     }
 
     async fn attempt(&self, generation: u64, until: Instant) -> Result<Live, ChannelError> {
-        if generation > 1 && matches!(self.address, Address::Fd(_)) {
+        if generation > 1 && matches!(self.address, Address::Fd(_) | Address::Activated(_)) {
             return Err(ChannelError::Spent {
                 address: self.address.clone(),
             });
@@ -261,7 +261,7 @@ impl Connector {
                 Err(ChannelError::Handshake { source, .. })
                     if is_silent_end(&source)
                         && tries < SILENT_ENDS_MAX
-                        && !matches!(self.address, Address::Fd(_)) =>
+                        && !matches!(self.address, Address::Fd(_) | Address::Activated(_)) =>
                 {
                     tries += 1;
                 }
@@ -274,7 +274,7 @@ impl Connector {
         let is_plain_unix = !matches!(
             self.address,
             // An inherited descriptor is one connection: there would be none left to speak HTTP/2 on.
-            Address::Tcp { .. } | Address::Https { .. } | Address::Fd(_)
+            Address::Tcp { .. } | Address::Https { .. } | Address::Fd(_) | Address::Activated(_)
         ) && self.tls.is_none();
         match self.options.wire {
             Wire::Nigh => true,

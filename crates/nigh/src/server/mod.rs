@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 use nigh_socket::handover::Succession;
+use nigh_socket::systemd::Notifier;
 use nigh_socket::{
     Counters, Drain, DrainReason, Drained, Front, FrontError, Guard, Listener, Policy, Protocol,
 };
@@ -78,6 +79,7 @@ pub struct Server {
     counters: Option<Arc<Counters>>,
     receivers: Receivers,
     succession: Option<Succession>,
+    notifier: Option<Notifier>,
 }
 
 impl std::fmt::Debug for Server {
@@ -304,6 +306,14 @@ impl Server {
         self
     }
 
+    /// Tells the service manager (systemd, `nigh run`) when this server accepts, when it drains, and that it is alive:
+    /// see [`Front::notify`].
+    #[must_use]
+    pub fn notify(mut self, notifier: Notifier) -> Self {
+        self.notifier = Some(notifier);
+        self
+    }
+
     /// Live counts of connections and calls, to be kept before the server runs.
     #[must_use]
     pub fn counters(&mut self) -> Arc<Counters> {
@@ -337,7 +347,11 @@ impl Server {
                 .await;
         }
         let succession = self.succession.take();
+        let notifier = self.notifier.take();
         let mut front = self.into_front();
+        if let Some(notifier) = notifier {
+            front.notify(notifier);
+        }
         if let Some(succession) = succession {
             front.succeed(succession).await.map_err(FrontError::from)?;
         }
