@@ -3,6 +3,7 @@
 //! Usage: `cargo run --release -p bench -- [--rounds N] [--time MS] [--json FILE] [--only KEY,..] [--scenario KEY,..]
 //! [same|split|unpinned ..]`; dRPC and packets: `cargo run --release -p bench -- drpc ..`; sockets alone: `.. -- sockets`.
 
+mod allocator;
 mod client;
 mod drpc;
 mod lean;

@@ -113,5 +113,5 @@ pub(crate) fn json(rounds: &[Round]) -> Value {
             "cpu_us_per_call": values(|round| round.cpu_per_call),
         }));
     }
-    json!({ "allocator": "glibc, trim threshold 64 MiB, mmap threshold 32 MiB", "rows": rows })
+    json!({ "allocator": crate::allocator::NAME, "rows": rows })
 }

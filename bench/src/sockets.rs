@@ -1,8 +1,11 @@
 //! The three kinds of socket beside plain std and tokio ones, on one core, in one process: turns and bursts, in pairs.
 //!
 //! Trap: std and tokio have no packet sockets. Their datagram types make the same system calls on one, and stand in here.
+//! They take no descriptors and lose the end of a connection; what costs the same as nigh by default is in [`hand`].
 
-use std::io::{IoSlice, Read, Write};
+mod hand;
+mod sides;
+
 use std::os::fd::OwnedFd;
 use std::os::unix::net as std_net;
 use std::time::{Duration, Instant};
@@ -10,8 +13,9 @@ use std::time::{Duration, Instant};
 use nigh_socket::{self as nigh, blocking};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use self::hand::Hand;
+use self::sides::{Async, Blocking};
 use crate::Failure;
 use crate::place::Place;
 
@@ -28,6 +32,8 @@ enum Kind {
 enum Side {
     /// std's or tokio's.
     Plain,
+    /// The calls written out that do what nigh does by default.
+    Hand,
     /// As it is made.
     Nigh,
     /// Told that neither descriptors nor empty packets come.
@@ -52,7 +58,15 @@ enum Load {
 const KINDS: [Kind; 3] = [Kind::Stream, Kind::Seqpacket, Kind::Datagram];
 const FORMS: [Form; 2] = [Form::Blocking, Form::Async];
 const LOADS: [Load; 2] = [Load::Turns, Load::Bursts];
-const SIDES: [Side; 3] = [Side::Plain, Side::Nigh, Side::Bytes];
+const SIDES: [Side; 4] = [Side::Plain, Side::Hand, Side::Nigh, Side::Bytes];
+
+/// What is compared with what.
+const RATIOS: [(Side, Side); 4] = [
+    (Side::Nigh, Side::Plain),
+    (Side::Bytes, Side::Plain),
+    (Side::Hand, Side::Plain),
+    (Side::Nigh, Side::Hand),
+];
 
 const TURN_BYTES: usize = 64;
 const BURST_BYTES: usize = 4096;
@@ -79,9 +93,9 @@ impl Case {
 
     /// A stream has nothing beside its bytes to be told of.
     fn sides(self) -> impl Iterator<Item = Side> {
-        SIDES
-            .into_iter()
-            .filter(move |side| *side != Side::Bytes || self.kind != Kind::Stream)
+        SIDES.into_iter().filter(move |side| {
+            matches!(side, Side::Plain | Side::Nigh) || self.kind != Kind::Stream
+        })
     }
 
     /// Turns or bursts that take some ten milliseconds.
@@ -125,6 +139,10 @@ impl Case {
                 std_net::UnixDatagram::from(b),
                 times,
             ),
+            (kind, Side::Hand) => {
+                let (a, b) = (Hand::blocking(kind, a)?, Hand::blocking(kind, b)?);
+                blocking_load(self.load, a, b, times)
+            }
             (Kind::Seqpacket, side) => {
                 let (a, b) = (
                     blocking::UnixSeqpacket::new(a)?,
@@ -167,6 +185,10 @@ impl Case {
                     |fd| tokio::net::UnixDatagram::from_std(std_net::UnixDatagram::from(fd));
                 async_load(self.load, tokio(a)?, tokio(b)?, times).await
             }
+            (kind, Side::Hand) => {
+                let (a, b) = (Hand::polled(kind, a)?, Hand::polled(kind, b)?);
+                async_load(self.load, a, b, times).await
+            }
             (Kind::Seqpacket, side) => {
                 let (a, b) = (nigh::UnixSeqpacket::new(a)?, nigh::UnixSeqpacket::new(b)?);
                 for socket in [&a, &b] {
@@ -198,68 +220,6 @@ fn pair(kind: Kind) -> Result<(OwnedFd, OwnedFd), Failure> {
         SocketFlags::CLOEXEC,
         None,
     )?)
-}
-
-/// What a load needs of a socket: the whole message, each way.
-trait Blocking: Send {
-    fn put(&mut self, bytes: &[u8]) -> Result<(), Failure>;
-    fn take(&mut self, buffer: &mut [u8]) -> Result<(), Failure>;
-}
-
-macro_rules! blocking_stream {
-    ($socket:ty) => {
-        impl Blocking for $socket {
-            fn put(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-                Ok(self.write_all(bytes)?)
-            }
-
-            fn take(&mut self, buffer: &mut [u8]) -> Result<(), Failure> {
-                Ok(self.read_exact(buffer)?)
-            }
-        }
-    };
-}
-
-blocking_stream!(std_net::UnixStream);
-blocking_stream!(blocking::UnixStream);
-
-impl Blocking for std_net::UnixDatagram {
-    fn put(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.send(bytes)?;
-        Ok(())
-    }
-
-    fn take(&mut self, buffer: &mut [u8]) -> Result<(), Failure> {
-        whole(self.recv(buffer)?, buffer.len())
-    }
-}
-
-impl Blocking for blocking::UnixSeqpacket {
-    fn put(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        Ok(self.send(&[IoSlice::new(bytes)], &[])?)
-    }
-
-    fn take(&mut self, buffer: &mut [u8]) -> Result<(), Failure> {
-        let length = self.recv(buffer)?.into_packet().map(|packet| packet.length);
-        whole(length.unwrap_or(0), buffer.len())
-    }
-}
-
-impl Blocking for blocking::UnixDatagram {
-    fn put(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        Ok(self.send(&[IoSlice::new(bytes)], &[])?)
-    }
-
-    fn take(&mut self, buffer: &mut [u8]) -> Result<(), Failure> {
-        whole(self.recv(buffer)?.length, buffer.len())
-    }
-}
-
-fn whole(length: usize, expected: usize) -> Result<(), Failure> {
-    if length == expected {
-        return Ok(());
-    }
-    Err(format!("a message of {length} bytes, not {expected}").into())
 }
 
 fn blocking_load<S: Blocking>(
@@ -300,62 +260,6 @@ fn blocking_load<S: Blocking>(
         echo.join().map_err(|_| "the other end panicked")??;
         Ok(time)
     })
-}
-
-/// As [`Blocking`], in a runtime.
-trait Async {
-    async fn put(&mut self, bytes: &[u8]) -> Result<(), Failure>;
-    async fn take(&mut self, buffer: &mut [u8]) -> Result<(), Failure>;
-}
-
-macro_rules! async_stream {
-    ($socket:ty) => {
-        impl Async for $socket {
-            async fn put(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-                Ok(self.write_all(bytes).await?)
-            }
-
-            async fn take(&mut self, buffer: &mut [u8]) -> Result<(), Failure> {
-                self.read_exact(buffer).await?;
-                Ok(())
-            }
-        }
-    };
-}
-
-async_stream!(tokio::net::UnixStream);
-async_stream!(nigh::UnixStream);
-
-impl Async for tokio::net::UnixDatagram {
-    async fn put(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.send(bytes).await?;
-        Ok(())
-    }
-
-    async fn take(&mut self, buffer: &mut [u8]) -> Result<(), Failure> {
-        whole(self.recv(buffer).await?, buffer.len())
-    }
-}
-
-impl Async for nigh::UnixSeqpacket {
-    async fn put(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        Ok(self.send(&[IoSlice::new(bytes)], &[]).await?)
-    }
-
-    async fn take(&mut self, buffer: &mut [u8]) -> Result<(), Failure> {
-        let received = self.recv(buffer).await?.into_packet();
-        whole(received.map_or(0, |packet| packet.length), buffer.len())
-    }
-}
-
-impl Async for nigh::UnixDatagram {
-    async fn put(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        Ok(self.send(&[IoSlice::new(bytes)], &[]).await?)
-    }
-
-    async fn take(&mut self, buffer: &mut [u8]) -> Result<(), Failure> {
-        whole(self.recv(buffer).await?.length, buffer.len())
-    }
 }
 
 async fn async_load<S: Async>(
@@ -410,7 +314,7 @@ fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
 }
 
 /// `bench sockets [--pairs N] [--json FILE]`, or for counting instructions `bench sockets count CASE SIDE TIMES`, where a
-/// case is `stream blocking turns` in one word, and a side `plain`, `nigh` or `bytes`.
+/// case is `stream blocking turns` in one word, and a side `plain`, `hand`, `nigh` or `bytes`.
 pub(crate) fn run(mut words: impl Iterator<Item = String>) -> Result<(), Failure> {
     let (mut pairs, mut json) = (41_usize, None);
     while let Some(word) = words.next() {
@@ -424,9 +328,7 @@ pub(crate) fn run(mut words: impl Iterator<Item = String>) -> Result<(), Failure
     }
     Place::Same.take(false)?;
     let mut all = Vec::new();
-    println!(
-        "one core; plain: median time; nigh and bytes: median of {pairs} paired ratios to it (quartiles)"
-    );
+    println!("one core; plain's median time; then medians of {pairs} paired ratios (quartiles)");
     for case in Case::all() {
         all.push(compare(case, pairs)?);
     }
@@ -465,10 +367,17 @@ fn compare(case: Case, pairs: usize) -> Result<Value, Failure> {
     let plain = quartiles(times[0].clone());
     let mut line = format!("{:<26} {:>8.2} us", case.name(), plain[1]);
     let mut value = json!({"case": case.name(), "plain_us": plain});
-    for (side, seen) in sides.iter().zip(&times).skip(1) {
-        let ratios = seen.iter().zip(&times[0]).map(|(ours, plain)| ours / plain);
+    for (ours, peer) in RATIOS {
+        let seen = |side| sides.iter().zip(&times).find(|(is, _)| **is == side);
+        let (Some((_, ours_took)), Some((_, peer_took))) = (seen(ours), seen(peer)) else {
+            continue;
+        };
+        let ratios = ours_took
+            .iter()
+            .zip(peer_took)
+            .map(|(ours, peer)| ours / peer);
         let [low, middle, high] = quartiles(ratios.collect());
-        let name = format!("{side:?}").to_lowercase();
+        let name = format!("{ours:?}/{peer:?}").to_lowercase();
         line += &format!("   {name} {middle:.3} ({low:.3}..{high:.3})");
         value[name] = json!([low, middle, high]);
     }

@@ -114,5 +114,5 @@ pub(super) fn json(rounds: &[Round]) -> Value {
         })
     });
     let rows: Vec<Value> = rows.collect();
-    json!({ "allocator": "glibc, trim threshold 64 MiB, mmap threshold 32 MiB", "rounds": rows })
+    json!({ "allocator": crate::allocator::NAME, "rounds": rows })
 }

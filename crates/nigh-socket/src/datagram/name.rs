@@ -15,6 +15,7 @@ const FAMILY: u16 = 1;
 const NAME_BYTES_MAX: usize = 107;
 
 /// The sender's address; `None` for a socket without a name.
+#[inline]
 pub(crate) fn decode(bytes: &[u8]) -> Option<Address> {
     let (family, name) = bytes.split_first_chunk()?;
     if u16::from_ne_bytes(*family) != FAMILY {

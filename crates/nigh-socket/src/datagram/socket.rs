@@ -70,6 +70,7 @@ impl Target {
     }
 }
 
+#[inline]
 pub(crate) fn attempt_send(
     socket: BorrowedFd<'_>,
     slices: &[IoSlice<'_>],
@@ -79,6 +80,7 @@ pub(crate) fn attempt_send(
     send(socket, slices, fds, None, waits).map(|done| done.map(drop))
 }
 
+#[inline]
 pub(crate) fn attempt_recv(
     socket: BorrowedFd<'_>,
     buffers: &mut [IoSliceMut<'_>],

@@ -32,6 +32,7 @@ struct Facts {
 }
 
 impl Sender {
+    #[inline]
     pub(crate) fn new(
         credentials: Option<Credentials>,
         process: Option<Result<OwnedFd, Errno>>,

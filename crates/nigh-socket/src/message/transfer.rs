@@ -61,6 +61,7 @@ pub(crate) fn nonblocking<T>(mut attempt: impl FnMut() -> Attempt<T>) -> Option<
 }
 
 /// Sends a message. `name` is for a datagram socket that is not connected.
+#[inline]
 pub(crate) fn send(
     socket: BorrowedFd<'_>,
     slices: &[IoSlice<'_>],
@@ -256,6 +257,7 @@ pub(crate) fn receive_bytes(
 }
 
 /// Receives a datagram, and the name of the socket it came from.
+#[inline]
 pub(crate) fn receive_datagram(
     socket: BorrowedFd<'_>,
     slices: &mut [IoSliceMut<'_>],
@@ -284,6 +286,7 @@ pub(crate) fn receive_datagram(
 }
 
 /// A datagram and the socket it came from, by the kernel's bytes.
+#[inline]
 pub(super) fn whole_datagram(packet: Packet, name: &[u8]) -> Datagram {
     Datagram {
         length: packet.length,
@@ -298,6 +301,7 @@ fn room(slices: &[IoSliceMut<'_>]) -> usize {
 }
 
 /// A message that came whole, or what it lacks; in that case its descriptors are closed.
+#[inline]
 pub(super) fn whole(arrival: Arrival, room: usize) -> Result<Packet, RecvError> {
     if arrival.is_truncated {
         return Err(RecvError::TooLong {

@@ -114,6 +114,7 @@ pub(crate) struct Manner {
 }
 
 /// Receives one message into `slices`. The name of the sender goes to `name`.
+#[inline]
 pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     slices: &mut [IoSliceMut<'_>],
@@ -123,6 +124,7 @@ pub(crate) fn receive(
     CONTROL.with_borrow_mut(|control| receive_with(control, socket, slices, manner, name))
 }
 
+#[inline]
 fn receive_with(
     control: &mut Aligned<CONTROL_BYTES>,
     socket: BorrowedFd<'_>,
@@ -253,6 +255,7 @@ pub(crate) fn peek(
 
 impl Arrival {
     /// What a receive that has just succeeded has brought.
+    #[inline]
     pub(super) fn of(header: &libc::msghdr, length: usize, control: &[u8]) -> Result<Self, Errno> {
         // The type differs between C libraries.
         let control_length: usize = header.msg_controllen as _;
@@ -279,6 +282,7 @@ impl Arrival {
     }
 
     /// Owns every descriptor in a control buffer that `recvmsg` has just filled, and reads the rest.
+    #[inline]
     fn take(&mut self, controls: &[u8]) -> Result<(), Errno> {
         for control in cmsg::parse(controls) {
             let Control { level, kind, data } = control.map_err(|Malformed| Errno::PROTO)?;
@@ -315,6 +319,7 @@ impl Arrival {
 /// Sends one message, to `name` (a socket address as bytes) on a datagram socket that is not connected.
 ///
 /// The caller has checked that there are not more than [`FDS_MAX`] descriptors and [`SLICES_MAX`] slices.
+#[inline]
 pub(crate) fn send(
     socket: BorrowedFd<'_>,
     slices: &[IoSlice<'_>],

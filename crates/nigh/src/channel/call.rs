@@ -46,12 +46,8 @@ pub(super) async fn run(
         return send(&connector, request, None, None).await;
     };
     let at = deadline::after(timeout);
-    let sending = send(
-        &connector,
-        request,
-        Some(at),
-        Some(Box::pin(tokio::time::sleep_until(at))),
-    );
+    let sleep = Box::pin(tokio::time::sleep_until(at));
+    let sending = Box::pin(send(&connector, request, Some(at), Some(sleep)));
     tokio::time::timeout_at(at, sending)
         .await
         .unwrap_or_else(|_| Err(deadline_exceeded()))
@@ -93,14 +89,16 @@ async fn send(
     loop {
         let live = match connector.current() {
             Some(live) => live,
-            None => connector
-                .ready(at)
+            None => Box::pin(connector.ready(at))
                 .await
                 .map_err(|error| unreachable(&error, at))?,
         };
         let answer = match live.carrier {
             Carrier::Nigh(handle) => over_nigh(&handle, request, &mut attempt).await,
-            Carrier::Http2(http2) => over_http2(connector, http2, request, &mut attempt).await,
+            // Apart, so that the future of every call on the nigh wire is not as large as this one's.
+            Carrier::Http2(http2) => {
+                Box::pin(over_http2(connector, http2, request, &mut attempt)).await
+            }
         };
         let status = match answer {
             Ok(mut response) => {
@@ -116,7 +114,7 @@ async fn send(
         if tries == ATTEMPTS_MAX {
             return Err(status);
         }
-        connector.discard(live.generation).await;
+        Box::pin(connector.discard(live.generation)).await;
         tries += 1;
     }
 }

@@ -76,19 +76,34 @@ pub(crate) struct State<R> {
 /// Wakers to wake, and tasks to abort, once the lock is released.
 #[derive(Debug, Default)]
 pub(crate) struct Later {
+    /// Hardly ever more than one; then there is nothing to allocate.
+    first: Option<Waker>,
     wakers: Vec<Waker>,
     tasks: Vec<AbortHandle>,
 }
 
 impl Later {
     pub(crate) fn wake(&mut self, waker: Option<Waker>) {
-        self.wakers.extend(waker);
+        let Some(waker) = waker else {
+            return;
+        };
+        match self.first {
+            None => self.first = Some(waker),
+            Some(_) => self.wakers.push(waker),
+        }
     }
 
     /// Wakes and aborts; the lock must not be held.
     pub(crate) fn run(&mut self) {
-        self.wakers.drain(..).for_each(Waker::wake);
-        self.tasks.drain(..).for_each(|task| task.abort());
+        if let Some(waker) = self.first.take() {
+            waker.wake();
+        }
+        if !self.wakers.is_empty() {
+            self.wakers.drain(..).for_each(Waker::wake);
+        }
+        if !self.tasks.is_empty() {
+            self.tasks.drain(..).for_each(|task| task.abort());
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use tonic::body::Body;
 
 use super::answer::{Dialect, Turned};
 use super::body::{WatchedBody, deadline_exceeded, handler_panicked};
-use super::handler::Handler;
+use super::handler::{Answering, Handler};
 use crate::deadline;
 use crate::fd::{Descriptors, Incapable, Link, Receivers, ServerCall};
 use crate::peer::Arrival;
@@ -57,7 +57,7 @@ pub(crate) enum Standing {
 pub(crate) struct Calls {
     routes: Arc<Routes>,
     peer: Peer,
-    /// What each request is given beside its peer, such as tonic's own connection information.
+    /// What each request is given: its peer, tonic's own connection information.
     extensions: Extensions,
     standing: Standing,
     /// What sorts the connection's descriptors, if it may carry some.
@@ -70,9 +70,10 @@ impl Calls {
     pub(crate) fn new(
         routes: Arc<Routes>,
         peer: Peer,
-        extensions: Extensions,
+        mut extensions: Extensions,
         standing: Standing,
     ) -> Self {
+        extensions.insert(peer.clone());
         Self {
             routes,
             peer,
@@ -179,15 +180,23 @@ impl Calls {
         let arrival = self.extensions.get::<Arrival>();
         let no_fds = arrival.map_or(Incapable::NotNigh, |arrival| arrival.no_descriptors);
         let extensions = request.extensions_mut();
-        extensions.extend(self.extensions.clone());
-        extensions.insert(self.peer.clone());
+        if extensions.is_empty() {
+            *extensions = self.extensions.clone();
+        } else {
+            extensions.extend(self.extensions.clone());
+        }
         if let Some(fds) = &fds {
             extensions.insert(fds.handle());
         }
+        counters.calls_handled();
+        let answering = catch_unwind(AssertUnwindSafe(|| handler.answer(request)));
+        let Ok(answering) = answering else {
+            counters.handler_panics();
+            return Err(handler_panicked().into());
+        };
         Ok(Call {
             dialect,
-            handler,
-            request,
+            answering,
             timeout,
             counters: Arc::clone(counters),
             fds,
@@ -254,8 +263,7 @@ pub(super) fn service_of(path: &str) -> Option<&str> {
 
 struct Call {
     dialect: Dialect,
-    handler: Handler,
-    request: Request<Body>,
+    answering: Answering,
     timeout: Option<std::time::Duration>,
     counters: Arc<Counters>,
     fds: Option<ServerCall>,
@@ -267,16 +275,14 @@ impl Call {
     async fn run(self) -> Answer {
         let Self {
             dialect,
-            handler,
-            request,
+            answering,
             timeout,
             counters,
             fds,
             no_fds,
         } = self;
-        counters.calls_handled();
         let mut deadline = timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout)));
-        let answer = AssertUnwindSafe(handler.answer(request)).catch_unwind();
+        let answer = AssertUnwindSafe(answering).catch_unwind();
         let answer = match (&mut deadline, &fds) {
             (None, None) => answer.await,
             (deadline, fds) => tokio::select! {
@@ -387,7 +393,7 @@ impl Watch {
 
     /// Looks at the body; its panic becomes the answer to give.
     pub(crate) fn look<T>(&self, look: impl FnOnce() -> T) -> Result<T, Box<Response<Body>>> {
-        std::panic::catch_unwind(AssertUnwindSafe(look)).map_err(|_| {
+        catch_unwind(AssertUnwindSafe(look)).map_err(|_| {
             self.counters.handler_panics();
             Box::new(self.dialect.answer(&handler_panicked()))
         })

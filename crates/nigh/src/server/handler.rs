@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use http::{Request, Response};
 use tonic::body::Body;
@@ -35,16 +36,31 @@ where
 {
     fn answer(&self, request: Request<Body>) -> Answering {
         let mut service = self.0.clone();
-        Box::pin(async move {
-            match poll_fn(|cx| service.poll_ready(cx)).await {
-                Ok(()) => {}
-                Err(never) => match never {},
+        // Nearly every service is ready at once: then the request need not travel through a future of ours.
+        match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => {
+                let answer = service.call(request);
+                Box::pin(async move { boxed(answer.await) })
             }
-            match service.call(request).await {
-                Ok(response) => response.map(Body::new),
-                Err(never) => match never {},
-            }
-        })
+            Poll::Ready(Err(never)) => match never {},
+            Poll::Pending => Box::pin(async move {
+                match poll_fn(|cx| service.poll_ready(cx)).await {
+                    Ok(()) => boxed(service.call(request).await),
+                    Err(never) => match never {},
+                }
+            }),
+        }
+    }
+}
+
+fn boxed<B>(answer: Result<Response<B>, Infallible>) -> Response<Body>
+where
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match answer {
+        Ok(response) => response.map(Body::new),
+        Err(never) => match never {},
     }
 }
 
@@ -64,7 +80,7 @@ impl Handler {
         Self(Arc::new(Typed(service)))
     }
 
-    /// Answers one call. Dropping the future cancels it.
+    /// Answers one call; the service may run, and panic, before the first poll. Dropping the future cancels it.
     pub(crate) fn answer(&self, request: Request<Body>) -> Answering {
         self.0.answer(request)
     }

@@ -46,6 +46,8 @@ pub(super) struct Connection {
     line: Line<Io>,
     calls: Calls,
     paths: KnownPaths,
+    /// By the number of their path.
+    uris: Vec<Option<Uri>>,
     pace: Pace,
     header_bytes_max: usize,
     keepalive: Option<Keepalive>,
@@ -78,6 +80,7 @@ impl Connection {
             line: Line::new(io, ours.accepted(), rest),
             calls: session.calls.clone(),
             paths: KnownPaths::new(ours.paths_max),
+            uris: Vec::new(),
             pace: Pace::default(),
             header_bytes_max: ours.accepted().header_bytes_max,
             keepalive,
@@ -312,7 +315,7 @@ impl Connection {
         let mut request = Request::new(body);
         *request.method_mut() = head.method;
         *request.version_mut() = Version::HTTP_2;
-        *request.uri_mut() = uri(head.path).ok_or(Violation::Path)?;
+        *request.uri_mut() = self.uri(head.path, path)?;
         *request.headers_mut() = head.fields;
         let answer = self.calls.call_unwatched(request);
         let sender = Sender::new(Arc::clone(&self.link), stream, true);
@@ -322,6 +325,23 @@ impl Connection {
         });
         self.start(stream, path, running, cx);
         Ok(())
+    }
+
+    /// Made once for each path that has a number; 0 is none.
+    fn uri(&mut self, path: http::uri::PathAndQuery, number: usize) -> Result<Uri, Violation> {
+        if let Some(Some(known)) = self.uris.get(number) {
+            return Ok(known.clone());
+        }
+        let uri = uri(path).ok_or(Violation::Path)?;
+        if number > 0 {
+            if self.uris.len() <= number {
+                self.uris.resize(number + 1, None);
+            }
+            if let Some(place) = self.uris.get_mut(number) {
+                *place = Some(uri.clone());
+            }
+        }
+        Ok(uri)
     }
 
     fn start(&mut self, stream: u32, path: usize, mut running: Running, cx: &mut Context<'_>) {
