@@ -72,7 +72,7 @@ impl Kind {
             7 => Self::Ping,
             8 => Self::Pong,
             128 => Self::Unseen,
-            128.. => Self::Ignorable(code),
+            129.. => Self::Ignorable(code),
             code => return Err(Violation::FrameKind { code }),
         })
     }
