@@ -402,6 +402,7 @@ func main() {
 	check("a deadline", on(deadline))
 	check("64 calls at once", on(together))
 	check("ping, and a kind of a later version", on(ping))
+	check("files ride on their call, and what fails fails alone", func() error { return files(path) })
 	check("a greeting of a later version", func() error { return later(path) })
 	check("a violation", func() error { return violation(path) })
 	check("drain", on(drain))

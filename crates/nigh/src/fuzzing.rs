@@ -13,6 +13,7 @@ use crate::http2::authority::AuthorityFix;
 const ACCEPTED: Accepted = Accepted {
     frame_bytes_max: 4096,
     header_bytes_max: 1024,
+    descriptors: true,
 };
 
 /// The frames of the nigh wire in these pieces of a stream, in words, and how it ended; every second one is taken, not looked at.
@@ -32,6 +33,7 @@ pub fn nigh_frames(pieces: &[&[u8]]) -> Vec<String> {
                     return seen;
                 }
             };
+            let at = decoder.offset();
             let content = if seen.len() % 2 == 0 {
                 let content = decoder.payload().to_vec();
                 decoder.skip();
@@ -39,7 +41,7 @@ pub fn nigh_frames(pieces: &[&[u8]]) -> Vec<String> {
             } else {
                 decoder.take().to_vec()
             };
-            seen.push(format!("{header:?} {content:?}"));
+            seen.push(format!("{at} {header:?} {content:?}"));
         }
     }
     seen
@@ -61,7 +63,7 @@ pub enum Greeted {
 pub fn nigh_greeting(bytes: &[u8]) -> Greeted {
     match Greeting::decode(bytes) {
         Ok(None) => Greeted::More,
-        Ok(Some((greeting, length))) => Greeted::Is(greeting.encode().to_vec(), length),
+        Ok(Some((greeting, length))) => Greeted::Is(greeting.encode(), length),
         Err(violation) => Greeted::None(violation.to_string()),
     }
 }
@@ -138,6 +140,7 @@ pub fn nigh_fields(content: &[u8]) -> Option<usize> {
 pub fn nigh_control(content: &[u8]) {
     let _ = decode::reason(content);
     let _ = decode::window(content);
+    let _ = decode::fds(content, 1);
 }
 
 /// Names are in no order of their own; values of one name are.

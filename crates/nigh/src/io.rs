@@ -128,10 +128,10 @@ impl FdSend for UnixStream {
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
-        bytes: &[u8],
+        bytes: &[IoSlice<'_>],
         fds: &[BorrowedFd<'_>],
     ) -> Poll<Result<usize, Unsent>> {
-        self.poll_send_with_fds(cx, &[IoSlice::new(bytes)], fds)
+        self.poll_send_with_fds(cx, bytes, fds)
             .map_err(Unsent::from)
     }
 }
@@ -140,7 +140,7 @@ impl FdSend for Io {
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
-        bytes: &[u8],
+        bytes: &[IoSlice<'_>],
         fds: &[BorrowedFd<'_>],
     ) -> Poll<Result<usize, Unsent>> {
         match &mut self.transport {
@@ -177,15 +177,41 @@ impl Io {
         }
     }
 
-    /// Prepares the socket for frames without descriptors: fewer receives, and room for a large message.
+    /// Bytes that came over the socket and were handed on, where descriptors are told apart by that; 0 elsewhere.
+    pub(crate) fn received(&self) -> u64 {
+        match &self.transport {
+            Transport::Plain(Socket::WithFds(socket)) => {
+                socket.received() - self.first.len() as u64
+            }
+            _ => 0,
+        }
+    }
+
+    /// Goes on without descriptors, as a connection that never could carry any; what sorted them ends.
+    pub(crate) fn shed_descriptors(self) -> Self {
+        let transport = match self.transport {
+            Transport::Plain(Socket::WithFds(socket)) => {
+                Transport::Plain(Socket::Bare(Stream::Unix(socket.into_carrier())))
+            }
+            other => other,
+        };
+        Self { transport, ..self }
+    }
+
+    /// Prepares the socket for frames: room for a large message, and fewer receives where no descriptors come.
     pub(crate) fn suit_frames(&mut self) {
         /// `net.core.wmem_max` of stock kernels; more is not given, and more brings nothing.
         const SEND_BUFFER_BYTES: usize = 212_992;
-        if let Transport::Plain(Socket::Bare(Stream::Unix(stream))) = &mut self.transport {
-            stream.expect_bytes_only();
-            if let Err(error) = stream.set_send_buffer(SEND_BUFFER_BYTES) {
-                tracing::debug!("the send buffer stays as it is: {error}");
+        let stream = match &mut self.transport {
+            Transport::Plain(Socket::Bare(Stream::Unix(stream))) => {
+                stream.expect_bytes_only();
+                &*stream
             }
+            Transport::Plain(Socket::WithFds(socket)) => socket.carrier(),
+            _ => return,
+        };
+        if let Err(error) = stream.set_send_buffer(SEND_BUFFER_BYTES) {
+            tracing::debug!("the send buffer stays as it is: {error}");
         }
     }
 

@@ -9,3 +9,4 @@ pub mod decode;
 pub(crate) mod log;
 mod placed;
 pub(crate) mod proxy;
+mod unshare;

@@ -19,6 +19,7 @@ use tokio::sync::{Mutex, Notify};
 use super::decode::{Bytes, Note, Packets, Side};
 use super::log::{Log, Place};
 use super::placed;
+use super::unshare::Unshare;
 use crate::pipe::{Pipe, PipeError};
 
 const WIRE: &str = "tap";
@@ -214,8 +215,17 @@ impl<'a> Link<'a> {
         total: &mut Total,
     ) -> Result<(), PipeError> {
         let mut buffer = from.buffer();
+        let mut unshare = Unshare::of(side, from);
         while let Some((piece, place)) = placed::recv(from, &mut buffer).await? {
-            let bytes = &buffer[..piece.length];
+            let bytes = &mut buffer[..piece.length];
+            if unshare.as_mut().is_some_and(|unshare| unshare.pass(bytes)) {
+                let note = Note::new(
+                    WIRE,
+                    "took the offer of shared memory out of the greeting: what travels there no tap sees",
+                );
+                self.say(Some(side), &note).await;
+            }
+            let bytes = &*bytes;
             total.bytes += bytes.len() as u64;
             total.pieces += 1;
             total.descriptors += piece.fds.len() as u64;

@@ -249,13 +249,15 @@ async fn where_nothing_can_be_carried_the_call_fails_and_says_why() {
     let ran = nigh(&["call", &address, &method, "--fd", "fds=/dev/null"]).await;
     assert_eq!(ran.code, 16 + 9, "{}", ran.stderr);
     assert!(ran.stderr.contains("not nigh"), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn each_wire_of_a_server_carries_files() {
     let (socket, _serving) = served(&[]);
-    let ran = call(
-        &socket,
-        "Stat",
-        &["--fd", "fds=/dev/null", "--wire", "nigh"],
-    )
-    .await;
-    assert_eq!(ran.code, 16 + 9, "{}", ran.stderr);
-    assert!(ran.stderr.contains("nigh wire"), "{}", ran.stderr);
+    for wire in ["nigh", "http2", "auto"] {
+        let arguments = ["--fd", "fds=/dev/null", "--wire", wire];
+        let ran = call(&socket, "Stat", &arguments).await;
+        assert_eq!(ran.code, 0, "{wire}: {}", ran.stderr);
+        assert!(ran.stdout.contains("a device"), "{}", ran.stdout);
+    }
 }

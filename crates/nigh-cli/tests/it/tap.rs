@@ -171,6 +171,70 @@ async fn a_call_on_the_nigh_wire_is_carried_and_shown() {
     }
 }
 
+#[tokio::test]
+async fn files_of_a_call_on_either_wire_are_shown_with_their_frames() {
+    let (socket, front) = (TempSocket::private(), TempSocket::private());
+    let _serving = Serving::start(&[&socket.address()], &[]);
+    let file = socket.join("file");
+    std::fs::write(&file, "twelve bytes").unwrap();
+    let fd = format!("fds={}", file.display());
+    for wire in ["nigh", "http2"] {
+        let mut tap = Tap::start(&front.address(), &socket.address(), &[]);
+        let (method, out) = ("nigh.diag.v1.Diag/Swap", socket.join("out"));
+        let saved = format!("fds={}", out.display());
+        let front = front.address();
+        let call = ["call", &front, method, "--wire", wire];
+        let ran = nigh(&[&call[..], &["--fd", &fd, "--save-fd", &saved]].concat()).await;
+        assert_eq!(ran.code, 0, "{wire}: {}", ran.stderr);
+        assert_eq!(std::fs::read_to_string(&out).unwrap(), "twelve bytes");
+        let lines = tap.lines();
+        for side in ["client", "server"] {
+            let tapped = whats(&lines, "tap", side);
+            assert_eq!(tapped, ["descriptors", "end"], "{wire} {side}");
+        }
+        if wire == "nigh" {
+            let asked = find(&lines, "FDS");
+            assert_eq!(
+                (&asked["descriptors"], &asked["first_index"]),
+                (&1.into(), &0.into())
+            );
+            assert!(whats(&lines, "nigh", "server").contains(&"FDS"));
+            assert_eq!(find(&lines, "greeting")["descriptors_per_frame"], 64);
+        }
+        assert_eq!(tap.stop(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_of_shared_memory_is_taken_out_and_that_is_said() {
+    let (socket, front) = (TempSocket::private(), TempSocket::private());
+    let listener = Listener::options().bind(socket.path()).unwrap();
+    let service = nigh_testkit::service::TestService::default();
+    let server = nigh::Server::new()
+        .listen(listener)
+        .service(service.server())
+        .shared_memory(nigh::SharedMemory::on());
+    let serving = tokio::spawn(server.run(std::future::pending()));
+    let mut tap = Tap::start(&front.address(), &socket.address(), &[]);
+    let options = nigh::Channel::options().wire(nigh::Wire::Nigh);
+    let options = options.shared_memory(nigh::SharedMemory::on());
+    let channel = options.connect(front.address().as_str()).await.unwrap();
+    let mut client = nigh_testkit::service::proto::test_client::TestClient::new(channel);
+    let payload = nigh_testkit::service::proto::Payload {
+        data: b"seen".to_vec(),
+    };
+    client.echo(payload).await.unwrap();
+    drop(client);
+    let lines = tap.lines();
+    let said = lines.iter().filter_map(|line| line["what"].as_str());
+    let said: Vec<&str> = said.filter(|what| what.contains("shared memory")).collect();
+    assert_eq!(said.len(), 1, "{lines:?}");
+    // So the call is seen.
+    assert_eq!(whats(&lines, "gRPC", "client"), ["call", "request message"]);
+    assert_eq!(tap.stop(), 0);
+    serving.abort();
+}
+
 async fn accepted(listener: Listener) -> Transport {
     let mut acceptor = Acceptor::new(listener).unwrap();
     let incoming = acceptor.accept().await.unwrap();

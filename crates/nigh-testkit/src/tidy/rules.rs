@@ -284,9 +284,18 @@ impl Tests {
     pub(super) fn collect(&mut self, file: &File, lines: &[Line]) {
         let raw: Vec<&str> = file.text.lines().collect();
         let mut is_test = false;
+        let mut is_listed = false;
         let mut ignore = None;
         for (index, line) in lines.iter().enumerate() {
             let code = line.code.trim();
+            // `on_both_wires! { a, b }`: each of them becomes a test on each wire.
+            if code.starts_with("on_") && code.ends_with("! {") {
+                is_listed = true;
+            } else if is_listed {
+                is_listed = code != "}";
+                let cases = code.split([',', ' ', '}']).filter(|case| !case.is_empty());
+                self.names.extend(cases.map(str::to_owned));
+            }
             let attribute = code
                 .strip_prefix("#[")
                 .map(|rest| rest.trim_end_matches([']', '(', ')']));
@@ -439,14 +448,14 @@ mod tests {
     #[test]
     fn an_ignored_test_needs_a_parent() {
         let text = "#[tokio::test(flavor = \"x\")]\nasync fn parent() {}\n#[test]\n#[ignore = \"runs as a child of parent\"]\n\
-            fn child() {}\n#[test]\n#[ignore = \"slow\"]\nfn slow() {}\nfn helper() {}\n";
+            fn child() {}\n#[test]\n#[ignore = \"slow\"]\nfn slow() {}\nfn helper() {}\non_wires! {\n    one,\n    two,\n}\n";
         let file = File {
             path: "crates/a/tests/it/a.rs".into(),
             text: text.into(),
         };
         let mut tests = Tests::default();
         tests.collect(&file, &split(&file, &[]));
-        assert_eq!(tests.names, ["parent"]);
+        assert_eq!(tests.names, ["parent", "one", "two"]);
         let lines: Vec<usize> = tests.orphans().iter().map(|finding| finding.line).collect();
         assert_eq!(lines, [7]);
     }

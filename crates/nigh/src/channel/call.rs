@@ -25,7 +25,7 @@ use super::replay::{self, Keep};
 use super::traffic::h2_error;
 use super::upload::{Upload, Waiting};
 use crate::deadline;
-use crate::fd::{ClientCall, Descriptors, Incapable};
+use crate::fd::{CALL_HEADER, ClientCall, Descriptors, Incapable};
 
 /// How often one call is tried. It is tried again only if it is certain that no server has seen it: none of it was
 /// sent, or the server says that it has not looked at it. (gRPC calls this a transparent retry.)
@@ -124,10 +124,12 @@ async fn over_nigh(
     request: Request<Body>,
     attempt: &mut Attempt,
 ) -> Result<Response<Body>, Refused> {
-    if let Some(asked) = &attempt.asked {
+    if let Some(asked) = &attempt.asked
+        && !handle.carries_descriptors()
+    {
         asked.refuse(Incapable::NighWire)?;
     }
-    nigh::call(handle, request, &mut attempt.sleep).await
+    nigh::call(handle, request, &mut attempt.asked, &mut attempt.sleep).await
 }
 
 async fn over_http2(
@@ -175,7 +177,8 @@ async fn over_http2(
             let status = lost(connector.address(), error);
             match kept.back().filter(|_| unseen) {
                 Some(mut again) => {
-                    if fds.is_some_and(|fds| !fds.retreat(again.headers_mut())) {
+                    again.headers_mut().remove(CALL_HEADER);
+                    if fds.is_some_and(|fds| !fds.retreat()) {
                         // What it refers to went down with the old connection.
                         return Err(Refused::Failed(status));
                     }
@@ -296,20 +299,7 @@ struct AnswerBody {
 impl AnswerBody {
     /// Ends the call with its answer: well, or with what came of it closed.
     fn follow(&mut self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) {
-        let Some(fds) = &mut self.fds else {
-            return;
-        };
-        match frame {
-            None => fds.finish(),
-            Some(Ok(frame)) => match frame.trailers_ref() {
-                None => {}
-                Some(trailers) => match trailers.get("grpc-status").map(HeaderValue::as_bytes) {
-                    None | Some(b"0") => fds.finish(),
-                    Some(_) => self.fds = None,
-                },
-            },
-            Some(Err(_)) => self.fds = None,
-        }
+        ClientCall::follow(&mut self.fds, frame);
     }
 }
 

@@ -279,8 +279,10 @@ impl Connector {
         match self.options.wire {
             Wire::Nigh => true,
             Wire::Http2 => false,
-            // Descriptors do not ride on the nigh wire yet.
-            Wire::Auto => is_plain_unix && self.options.descriptors.is_none(),
+            // grpcfd's way is HTTP/2's.
+            Wire::Auto => {
+                is_plain_unix && !self.options.descriptors.is_some_and(|fds| fds.inode_table)
+            }
         }
     }
 
@@ -289,7 +291,12 @@ impl Connector {
         let keepalive = self.options.keepalive_for(&self.address);
         let keepalive = keepalive.map(|interval| (interval, self.options.keepalive_timeout));
         let opening = async {
-            let io = Io::new(self.transport(Socket::Bare(stream)).await?, None);
+            let socket = match self.tls {
+                None => self.with_fds(stream).0,
+                // Inside TLS nobody sees where frames begin.
+                Some(_) => Socket::Bare(stream),
+            };
+            let io = Io::new(self.transport(socket).await?, None);
             let shared_memory = &self.options.shared_memory;
             Ok(nigh::open(io, self.address.clone(), keepalive, shared_memory).await)
         };

@@ -190,7 +190,7 @@ impl ChannelOptions {
     }
 
     /// Lets calls carry descriptors both ways, on a Unix socket: see [`DescriptorsExt`](crate::DescriptorsExt). What
-    /// servers send is held within `limits` until it is taken. Costs one round trip when connecting.
+    /// servers send is held within `limits` until it is taken. Shared memory is not offered beside it.
     #[must_use]
     pub fn descriptors(mut self, limits: FdLimits) -> Self {
         self.descriptors = Some(limits);
@@ -226,7 +226,8 @@ impl ChannelOptions {
         self
     }
 
-    /// Whether calls over the nigh wire travel through shared memory, if the server allows it. Default off.
+    /// Whether calls over the nigh wire travel through shared memory, if the server allows it. Default off; a channel with
+    /// [`descriptors`](Self::descriptors) stays on its socket.
     #[must_use]
     pub fn shared_memory(mut self, shared_memory: SharedMemory) -> Self {
         self.shared_memory = shared_memory;

@@ -140,6 +140,7 @@ impl Call {
         if let Way::Over { link, id } = &state.way {
             // Under the call's lock, so that indices leave in order.
             link.queue(*id, index, attachment, self);
+            link.wake_writer();
         }
         Ok(FdIndex(index))
     }
@@ -198,7 +199,7 @@ impl Call {
         !self.state().attached.is_empty()
     }
 
-    /// Sends what is attached, now and later, over this connection.
+    /// Sends what is attached, now and later, over this connection; whoever calls wakes its writer.
     pub(super) fn go_over(self: &Arc<Self>, link: &Arc<Link>, id: u64, per_call: u32) {
         let mut state = self.state();
         state.per_call = per_call;
@@ -259,6 +260,7 @@ impl Call {
             state.attached.insert(index, Arc::clone(&attachment));
             link.queue(id, index, attachment, self);
         }
+        link.wake_writer();
         Ok(())
     }
 

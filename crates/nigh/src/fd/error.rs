@@ -106,8 +106,8 @@ pub enum Incapable {
     /// TLS hides where frames begin.
     #[error("inside TLS descriptors travel in grpcfd's way only, by inode URL")]
     Tls,
-    /// The channel was pinned to the nigh wire, which carries none yet.
-    #[error("the nigh wire carries no descriptors yet: let the channel speak HTTP/2")]
+    /// The server speaks the nigh wire and takes or gives none on this connection.
+    #[error("the server carries no descriptors over the nigh wire: let the channel speak HTTP/2")]
     NighWire,
     /// The client's channel was opened without descriptors.
     #[error("this channel was opened without descriptors")]

@@ -1,7 +1,7 @@
 //! What waits to be written, and the frame that is being written, with the descriptors that go with its first byte.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,6 +10,7 @@ use super::call::Call;
 use super::closer;
 use super::error::Loss;
 use super::frame::{Fds, Frame};
+use crate::frame::encode;
 
 /// What waits to be written between two frames of HTTP/2.
 #[derive(Debug)]
@@ -25,10 +26,12 @@ pub(super) enum Out {
 
 /// A frame on its way, with the descriptors that its first byte carries.
 #[derive(Debug, Default)]
-pub(super) struct Outbound {
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Outbound {
+    pub(crate) bytes: Vec<u8>,
     pub(super) carried: Vec<Carried>,
     pub(super) frame: Option<Fds>,
+    /// Whether the frame is the nigh wire's, and not one between HTTP/2's.
+    pub(super) is_nigh: bool,
 }
 
 #[derive(Debug)]
@@ -46,8 +49,25 @@ impl Out {
 }
 
 impl Outbound {
+    /// What goes with the first byte.
+    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.carried.iter().map(|one| one.fd.as_fd()).collect()
+    }
+
+    /// Writes down what `frame` says.
+    pub(super) fn announce(&mut self, frame: Fds) {
+        self.bytes = if self.is_nigh {
+            // A call's number there is its stream.
+            let stream = u32::try_from(frame.call).unwrap_or_default();
+            encode::fds(stream, frame.count, frame.first, frame.loss).to_vec()
+        } else {
+            Frame::Fds(frame).encode()
+        };
+        self.frame = Some(frame);
+    }
+
     /// The first byte was written, and with it the descriptors.
-    pub(super) fn left(&mut self) {
+    pub(crate) fn left(&mut self) {
         let carried = std::mem::take(&mut self.carried);
         let mut fds = Vec::with_capacity(carried.len());
         for one in carried {
@@ -61,10 +81,12 @@ impl Outbound {
     }
 
     /// The kernel refused the descriptors: the frame goes without them and says so.
-    pub(super) fn refused(&mut self, loss: Loss) {
-        if let Some(frame) = &mut self.frame {
-            frame.loss = loss.code();
-            self.bytes = Frame::Fds(*frame).encode();
+    pub(crate) fn refused(&mut self, loss: Loss) {
+        if let Some(frame) = self.frame {
+            self.announce(Fds {
+                loss: loss.code(),
+                ..frame
+            });
         }
         let carried = std::mem::take(&mut self.carried);
         let mut fds = Vec::with_capacity(carried.len());

@@ -75,21 +75,30 @@ impl ServerCall {
         let id = id.map(|id| id.to_str().ok().and_then(|id| id.parse().ok()));
         let id = id.map(|id| id.ok_or_else(bad)).transpose()?;
         let call = match id {
-            Some(id) => {
-                let call = link.claim(id).ok_or_else(bad)?;
-                if !matches!(link.peering(), Peering::Nigh(hello) if hello.accepts) {
-                    // Its HELLO says that it takes none [3.4].
-                    call.close(Incapable::NotAccepted);
-                }
-                call
-            }
+            Some(id) => link.claim(id).ok_or_else(bad)?,
             None => Call::incapable(match link.peering() {
                 Peering::Not(why) => why,
                 _ => Incapable::NotNigh,
             }),
         };
+        Ok(Some(Self::claimed(call, link, id)))
+    }
+
+    /// As [`begin`](Self::begin), on the nigh wire, where a call's number is its stream.
+    pub(crate) fn on_stream(link: &Arc<Link>, stream: u32) -> Result<Self, Status> {
+        let id = u64::from(stream);
+        let busy = || Status::internal("the stream's former call has not ended");
+        let call = link.claim(id).ok_or_else(busy)?;
+        Ok(Self::claimed(call, link, Some(id)))
+    }
+
+    fn claimed(call: Arc<Call>, link: &Arc<Link>, id: Option<u64>) -> Self {
+        if id.is_some() && !matches!(link.peering(), Peering::Nigh(hello) if hello.accepts) {
+            // It has said that it takes none [3.4].
+            call.close(Incapable::NotAccepted);
+        }
         let link = Arc::clone(link);
-        Ok(Some(Self { call, link, id }))
+        Self { call, link, id }
     }
 
     /// Applies what the called service takes.
@@ -97,7 +106,7 @@ impl ServerCall {
         let limits = receivers.of_path(path);
         let admitted = self.call.admit(limits.map(|limits| limits.per_call_max));
         admitted.map_err(Loss::status)?;
-        if limits.is_some_and(|limits| limits.inode_table) {
+        if limits.is_some_and(|limits| limits.inode_table) && self.link.inodes().is_some() {
             self.call.go_loose(&self.link);
         }
         Ok(())
@@ -242,22 +251,12 @@ impl ClientCall {
     ) -> Result<Self, Status> {
         let is_sender = asked.is_some();
         let call = Arc::clone(&asked.get_or_insert_default().call);
-        let attached = call.has_attached();
-        if call.has_loose() && link.inodes().is_none() {
-            return Err(Incapable::NoTable.status());
-        }
-        let incapable = match link.peering() {
-            Peering::Nigh(hello) if hello.accepts || !attached => None,
-            Peering::Nigh(_) => Some(Incapable::NotAccepted),
-            Peering::Not(why) => Some(why),
-            Peering::Unknown => Some(Incapable::NotNigh),
-        };
+        let incapable = Self::check(&call, link)?;
         if link.inodes().is_some() {
             call.go_loose(link);
         }
         let mut permitted = None;
         let id = match incapable {
-            Some(why) if attached => return Err(why.status()),
             Some(why) => {
                 call.close(why);
                 None
@@ -286,6 +285,66 @@ impl ClientCall {
         })
     }
 
+    /// Why the connection carries none, if so it is.
+    ///
+    /// # Errors
+    /// When something is attached already.
+    fn check(call: &Call, link: &Link) -> Result<Option<Incapable>, Status> {
+        let attached = call.has_attached();
+        if call.has_loose() && link.inodes().is_none() {
+            return Err(Incapable::NoTable.status());
+        }
+        let incapable = match link.peering() {
+            Peering::Nigh(hello) if hello.accepts || !attached => None,
+            Peering::Nigh(_) => Some(Incapable::NotAccepted),
+            Peering::Not(why) => Some(why),
+            Peering::Unknown => Some(Incapable::NotNigh),
+        };
+        match incapable {
+            Some(why) if attached => Err(why.status()),
+            incapable => Ok(incapable),
+        }
+    }
+
+    /// As [`begin`](Self::begin), on the nigh wire; [`bind`](Self::bind) it to its stream before its HEADERS.
+    pub(crate) fn ahead(link: &Arc<Link>, asked: &mut Option<Descriptors>) -> Result<Self, Status> {
+        let call = Arc::clone(&asked.get_or_insert_default().call);
+        Self::check(&call, link)?;
+        let link = Arc::clone(link);
+        Ok(Self {
+            call,
+            link,
+            id: None,
+            is_over: false,
+            _permit: None,
+        })
+    }
+
+    /// Queues what was attached, for the call on this stream; wakes nobody.
+    pub(crate) fn bind(&mut self, stream: u32) {
+        let id = u64::from(stream);
+        self.id = Some(id);
+        self.link.begin_as(id, &self.call);
+    }
+
+    /// Follows the answer: with its end the call ends, well, or with what came of it closed.
+    pub(crate) fn follow<E>(this: &mut Option<Self>, frame: Option<&Result<Frame<Bytes>, E>>) {
+        let Some(call) = this else {
+            return;
+        };
+        match frame {
+            None => call.finish(),
+            Some(Ok(frame)) => match frame.trailers_ref() {
+                None => {}
+                Some(trailers) => match trailers.get("grpc-status").map(HeaderValue::as_bytes) {
+                    None | Some(b"0") => call.finish(),
+                    Some(_) => *this = None,
+                },
+            },
+            Some(Err(_)) => *this = None,
+        }
+    }
+
     pub(crate) fn handle(&self) -> Descriptors {
         Descriptors {
             call: Arc::clone(&self.call),
@@ -307,8 +366,7 @@ impl ClientCall {
     }
 
     /// The connection broke before the call was sent. Whether another may carry it, with all its descriptors.
-    pub(crate) fn retreat(mut self, headers: &mut HeaderMap) -> bool {
-        headers.remove(CALL_HEADER);
+    pub(crate) fn retreat(mut self) -> bool {
         self.is_over = true;
         if let Some(id) = self.id {
             self.link.end(id);

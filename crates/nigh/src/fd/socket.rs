@@ -60,7 +60,7 @@ pub(crate) trait FdSend {
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
-        bytes: &[u8],
+        bytes: &[IoSlice<'_>],
         fds: &[BorrowedFd<'_>],
     ) -> Poll<Result<usize, Unsent>>;
 }
@@ -69,14 +69,37 @@ pub(crate) trait FdSend {
 #[derive(Debug)]
 pub(crate) struct FdSocket<C = UnixStream> {
     carrier: C,
-    link: Arc<Link>,
+    // Before the link, which ends what waits for it.
+    leaving: Leaving,
+    link: Closing,
     /// Bytes received so far.
     received: u64,
     /// Nobody above sees frames: TLS is in between, or the other end speaks no extension.
     is_opaque: bool,
-    leaving: Vec<(Loose, OwnedFd)>,
     /// Bytes of the last reception.
     last: usize,
+}
+
+/// The link, which ends with its socket.
+#[derive(Debug)]
+struct Closing(Arc<Link>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// What leaves in grpcfd's way with the next byte; put back when the socket goes.
+#[derive(Debug, Default)]
+struct Leaving(Vec<(Loose, OwnedFd)>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        for (loose, fd) in self.0.drain(..) {
+            loose.attachment.put_back(fd);
+        }
+    }
 }
 
 /// Room of a reception at least. The buffers of HTTP/2 are large, and what is received into is zeroed first: that cost a
@@ -87,20 +110,30 @@ impl<C> FdSocket<C> {
     pub(crate) fn new(carrier: C, link: Arc<Link>, is_opaque: bool) -> Self {
         Self {
             carrier,
-            link,
+            link: Closing(link),
             received: 0,
             is_opaque,
-            leaving: Vec::new(),
+            leaving: Leaving::default(),
             last: 0,
         }
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {
-        &self.link
+        &self.link.0
     }
 
     pub(crate) fn carrier(&self) -> &C {
         &self.carrier
+    }
+
+    /// Bytes received so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The socket alone: both ends know that no descriptors travel here.
+    pub(crate) fn into_carrier(self) -> C {
+        self.carrier
     }
 }
 
@@ -111,7 +144,7 @@ impl<C: Carrier> AsyncRead for FdSocket<C> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.link.receives() {
+        if !this.link.0.receives() {
             let before = buf.filled().len();
             ready!(Pin::new(&mut this.carrier).poll_read(cx, buf))?;
             this.received += (buf.filled().len() - before) as u64;
@@ -132,9 +165,9 @@ impl<C: Carrier> AsyncRead for FdSocket<C> {
                 truncated: reception.truncated,
             };
             if this.is_opaque {
-                this.link.stray(arrival);
+                this.link.0.stray(arrival);
             } else {
-                this.link.arrived(arrival);
+                this.link.0.arrived(arrival);
             }
         }
         Poll::Ready(Ok(()))
@@ -149,28 +182,28 @@ impl<C: FdSend> FdSocket<C> {
         bytes: &[u8],
     ) -> Poll<io::Result<Option<usize>>> {
         loop {
-            if self.leaving.is_empty() {
-                self.leaving = self.link.loose.next();
+            if self.leaving.0.is_empty() {
+                self.leaving.0 = self.link.0.loose.next();
             }
-            let (Some(first), false) = (bytes.get(..1), self.leaving.is_empty()) else {
+            let (Some(first), false) = (bytes.get(..1), self.leaving.0.is_empty()) else {
                 return Poll::Ready(Ok(None));
             };
-            let fds: Vec<_> = self.leaving.iter().map(|(_, fd)| fd.as_fd()).collect();
-            match ready!(self.carrier.poll_send(cx, first, &fds)) {
+            let fds: Vec<_> = self.leaving.0.iter().map(|(_, fd)| fd.as_fd()).collect();
+            match ready!(self.carrier.poll_send(cx, &[IoSlice::new(first)], &fds)) {
                 Ok(length) => {
-                    for (loose, _) in &self.leaving {
+                    for (loose, _) in &self.leaving.0 {
                         loose.attachment.left();
                         loose.call.loose_has_left();
                     }
-                    closer::drop_off(std::mem::take(&mut self.leaving));
+                    closer::drop_off(std::mem::take(&mut self.leaving.0));
                     return Poll::Ready(Ok(Some(length)));
                 }
                 Err(Unsent::Refused(loss)) => {
-                    for (loose, _) in &self.leaving {
+                    for (loose, _) in &self.leaving.0 {
                         loose.attachment.failed(loss);
                         loose.call.lose(loss);
                     }
-                    closer::drop_off(std::mem::take(&mut self.leaving));
+                    closer::drop_off(std::mem::take(&mut self.leaving.0));
                 }
                 Err(Unsent::Broken(error)) => return Poll::Ready(Err(error)),
             }
@@ -223,18 +256,9 @@ impl<C: FdSend> FdSend for FdSocket<C> {
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
-        bytes: &[u8],
+        bytes: &[IoSlice<'_>],
         fds: &[BorrowedFd<'_>],
     ) -> Poll<Result<usize, Unsent>> {
         self.carrier.poll_send(cx, bytes, fds)
-    }
-}
-
-impl<C> Drop for FdSocket<C> {
-    fn drop(&mut self) {
-        for (loose, fd) in self.leaving.drain(..) {
-            loose.attachment.put_back(fd);
-        }
-        self.link.close();
     }
 }

@@ -4,7 +4,6 @@
 //! and that is early enough: a message's bytes reach this place only after what it refers to was queued.
 
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -43,6 +42,7 @@ impl<S> Tap<S> {
             Side::Server => (PREFACE_BYTES, 0),
             Side::Client => (0, PREFACE_BYTES),
         };
+        link.offer();
         Self {
             stream,
             link,
@@ -144,8 +144,11 @@ impl<S: AsyncWrite + FdSend + Unpin> Tap<S> {
             let written = if outbound.carried.is_empty() {
                 ready!(Pin::new(&mut self.stream).poll_write(cx, &outbound.bytes))?
             } else {
-                let fds: Vec<_> = outbound.carried.iter().map(|one| one.fd.as_fd()).collect();
-                match ready!(self.stream.poll_send(cx, &outbound.bytes, &fds)) {
+                let fds = outbound.descriptors();
+                match ready!(
+                    self.stream
+                        .poll_send(cx, &[IoSlice::new(&outbound.bytes)], &fds)
+                ) {
                     Ok(written) => written,
                     Err(Unsent::Refused(loss)) => {
                         outbound.refused(loss);

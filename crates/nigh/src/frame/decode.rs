@@ -6,7 +6,9 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::varint::Cursor;
-use super::{Accepted, HEADER_BYTES, Header, Kind, TEXT_BYTES_MAX, Violation};
+use super::{
+    Accepted, DESCRIPTORS_MAX, FDS_BYTES, HEADER_BYTES, Header, Kind, TEXT_BYTES_MAX, Violation,
+};
 
 /// What a connection that is asked little reads at once.
 const READ_BYTES_MIN: usize = 4 * 1024;
@@ -23,6 +25,8 @@ pub(crate) struct Decoder {
     /// The header at the front of the buffer, once it has been checked.
     header: Option<Header>,
     read_bytes: usize,
+    /// Offset in the stream of the frame at the front of the buffer.
+    offset: u64,
 }
 
 impl Decoder {
@@ -32,7 +36,21 @@ impl Decoder {
             accepted,
             header: None,
             read_bytes: READ_BYTES_MIN,
+            offset: 0,
         }
+    }
+
+    /// As [`new`](Self::new), where the first byte of the buffer is so far into the stream.
+    pub(crate) fn at(offset: u64, accepted: Accepted, buffer: BytesMut) -> Self {
+        Self {
+            offset,
+            ..Self::new(accepted, buffer)
+        }
+    }
+
+    /// Where in the stream the next frame begins: the one that [`frame`](Self::frame) shows.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
     }
 
     /// Where to append what comes next; there is room for something.
@@ -81,6 +99,7 @@ impl Decoder {
     pub(crate) fn skip(&mut self) {
         if let Some(header) = self.header.take() {
             self.buffer.advance(HEADER_BYTES + header.length);
+            self.offset += (HEADER_BYTES + header.length) as u64;
         }
     }
 
@@ -96,6 +115,7 @@ impl Decoder {
         }
         self.header = None;
         self.buffer.advance(HEADER_BYTES);
+        self.offset += (HEADER_BYTES + header.length) as u64;
         self.buffer.split_to(header.length).freeze()
     }
 
@@ -114,7 +134,12 @@ impl Decoder {
         if flags & !kind.flags() != 0 {
             return Err(Violation::Flags { kind, flags });
         }
-        if descriptors != 0 {
+        let count_max = match kind {
+            Kind::Fds if self.accepted.descriptors => DESCRIPTORS_MAX,
+            _ => 0,
+        };
+        // Only FDS may have some, and it must [13.3].
+        if descriptors > count_max || (kind == Kind::Fds && descriptors == 0) {
             let count = descriptors;
             return Err(Violation::Descriptors { kind, count });
         }
@@ -129,6 +154,7 @@ impl Decoder {
             stream,
             kind,
             flags,
+            descriptors,
         })
     }
 
@@ -141,6 +167,7 @@ impl Decoder {
             Kind::Window => (4, 4),
             Kind::Ping | Kind::Pong => (8, 8),
             Kind::Unseen => (0, 0),
+            Kind::Fds => (FDS_BYTES, FDS_BYTES),
         }
     }
 }
@@ -148,6 +175,16 @@ impl Decoder {
 /// What a WINDOW frame adds (clause 8.3).
 pub(crate) fn window(payload: &[u8]) -> Result<u32, Violation> {
     Cursor(payload).u32()
+}
+
+/// The first index of so many descriptors, and why they did not leave, 0 if they did (clause 13.3).
+pub(crate) fn fds(payload: &[u8], count: u16) -> Result<(u32, u8), Violation> {
+    let mut cursor = Cursor(payload);
+    let first = cursor.u32()?;
+    if first.checked_add(u32::from(count)).is_none() {
+        return Err(Violation::DescriptorIndex { first, count });
+    }
+    Ok((first, cursor.byte()?))
 }
 
 /// Code and text of a CANCEL or GOAWAY frame (clauses 9.3 and 10.2).

@@ -5,7 +5,8 @@ use std::io::IoSlice;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
-use super::{END, HEADER_BYTES, Header, Kind, TEXT_BYTES_MAX};
+use super::{END, FDS_BYTES, HEADER_BYTES, Header, Kind, TEXT_BYTES_MAX};
+use crate::fd::{Loss, Outbound};
 
 /// Payloads from here on are not copied into the buffer; a slice of their own costs less.
 const OWN_SLICE_BYTES_MIN: usize = 16 * 1024;
@@ -16,11 +17,40 @@ const KEPT_BYTES_MAX: usize = 64 * 1024;
 /// A queue of bytes that are frames, whole until [`advance`](Self::advance) begins to eat them.
 #[derive(Debug, Default)]
 pub(crate) struct Out {
-    ready: VecDeque<Bytes>,
+    ready: VecDeque<Chunk>,
     tail: BytesMut,
     bytes: usize,
     /// Bytes that were ever appended here, whoever wrote them.
     appended: u64,
+}
+
+/// Bytes with a slice of their own.
+#[derive(Debug)]
+struct Chunk {
+    bytes: Bytes,
+    /// The descriptors that leave with the first of them: a system call of its own begins here.
+    fds: Option<Box<Outbound>>,
+}
+
+impl From<Bytes> for Chunk {
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, fds: None }
+    }
+}
+
+/// The bytes of an FDS frame (clause 13.3).
+pub(crate) fn fds(stream: u32, count: u16, first: u32, loss: u8) -> [u8; HEADER_BYTES + FDS_BYTES] {
+    let header = Header {
+        length: FDS_BYTES,
+        stream,
+        kind: Kind::Fds,
+        flags: 0,
+        descriptors: count,
+    };
+    let mut bytes = [loss; HEADER_BYTES + FDS_BYTES];
+    let all = header.write().into_iter().chain(first.to_le_bytes());
+    bytes.iter_mut().zip(all).for_each(|(to, from)| *to = from);
+    bytes
 }
 
 impl Out {
@@ -59,6 +89,7 @@ impl Out {
             stream,
             kind,
             flags,
+            descriptors: 0,
         };
         if let Some(place) = self.tail.get_mut(start..start + HEADER_BYTES) {
             place.copy_from_slice(&header.write());
@@ -77,11 +108,54 @@ impl Out {
             stream,
             kind: Kind::Data,
             flags,
+            descriptors: 0,
         };
         self.tail.put_slice(&header.write());
-        self.ready.push_back(self.tail.split().freeze());
+        self.ready.push_back(self.tail.split().freeze().into());
         self.count(HEADER_BYTES + payload.len());
-        self.ready.push_back(payload);
+        self.ready.push_back(payload.into());
+    }
+
+    /// Appends an FDS frame, whose first byte is to be the first of a system call that carries its descriptors
+    /// (clause 13.4).
+    pub(crate) fn fds(&mut self, mut outbound: Box<Outbound>) {
+        if !self.tail.is_empty() {
+            self.ready.push_back(self.tail.split().freeze().into());
+        }
+        let bytes = Bytes::from(std::mem::take(&mut outbound.bytes));
+        self.count(bytes.len());
+        let fds = Some(outbound);
+        self.ready.push_back(Chunk { bytes, fds });
+    }
+
+    /// What has to leave with the next byte.
+    pub(crate) fn carried(&self) -> Option<&Outbound> {
+        self.ready.front()?.fds.as_deref()
+    }
+
+    /// The descriptors of the next byte have left with it.
+    pub(crate) fn have_left(&mut self) {
+        let fds = self.ready.front_mut().and_then(|chunk| chunk.fds.take());
+        if let Some(mut fds) = fds {
+            fds.left();
+        }
+    }
+
+    /// The kernel refused the descriptors of the next byte: their frame goes without them and says so (clause 13.7).
+    pub(crate) fn were_refused(&mut self, loss: Loss) {
+        if let Some(chunk) = self.ready.front_mut()
+            && let Some(mut fds) = chunk.fds.take()
+        {
+            fds.refused(loss);
+            chunk.bytes = Bytes::from(std::mem::take(&mut fds.bytes));
+        }
+    }
+
+    /// Gives back the descriptors that have not left: another connection may carry them.
+    pub(crate) fn give_back(&mut self) {
+        for chunk in &mut self.ready {
+            chunk.fds = None;
+        }
     }
 
     pub(crate) fn window(&mut self, stream: u32, credit: u32) {
@@ -117,10 +191,17 @@ impl Out {
         self.ready.is_empty().then_some(&self.tail[..])
     }
 
-    /// The first slices, as many as fit.
+    /// The first slices, as many as fit and may go in one system call.
     pub(crate) fn slices<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
-        let all = self.ready.iter().map(|bytes| &bytes[..]);
-        let all = all.chain(std::iter::once(&self.tail[..]));
+        let mut is_first = true;
+        let chunks = self
+            .ready
+            .iter()
+            .map(|chunk| (&chunk.bytes[..], chunk.fds.is_some()));
+        let all = chunks.chain(std::iter::once((&self.tail[..], false)));
+        let all = all
+            .take_while(|(_, begins)| std::mem::take(&mut is_first) || !begins)
+            .map(|(slice, _)| slice);
         let mut count = 0;
         for (place, slice) in into.iter_mut().zip(all.filter(|slice| !slice.is_empty())) {
             *place = IoSlice::new(slice);
@@ -133,11 +214,11 @@ impl Out {
     pub(crate) fn advance(&mut self, mut written: usize) {
         self.bytes -= written;
         while let Some(first) = self.ready.front_mut() {
-            if written < first.len() {
-                first.advance(written);
+            if written < first.bytes.len() {
+                first.bytes.advance(written);
                 return;
             }
-            written -= first.len();
+            written -= first.bytes.len();
             self.ready.pop_front();
         }
         if written == self.tail.len() {

@@ -1,7 +1,7 @@
 //! The first bytes of each side: that this is the nigh wire, which version, and what it takes (clause 2).
 
 use super::varint::Cursor;
-use super::{Accepted, Violation};
+use super::{Accepted, DESCRIPTORS_MAX, Violation};
 
 /// Clause 2.2. No HTTP begins like that, and a line-based server sees an end of line.
 pub(crate) const MAGIC: [u8; 8] = *b"\0nigh\r\n\x1a";
@@ -14,6 +14,12 @@ pub(crate) const BYTES: usize = 40;
 
 /// Clause 2.3: a longer one is refused; what is longer than [`BYTES`] is skipped.
 pub(crate) const BYTES_MAX: u16 = 1024;
+
+/// Clause 13.1: this many bytes when the greeting speaks of descriptors.
+pub(crate) const BYTES_WITH_DESCRIPTORS: usize = 44;
+
+/// Clause 13.1: descriptors travel with frames.
+pub(crate) const DESCRIPTORS: u32 = 1;
 
 /// Clause 14: the frames go through shared memory.
 pub(crate) const SHARED_MEMORY: u32 = 2;
@@ -34,13 +40,21 @@ pub(crate) struct Greeting {
     pub(crate) streams_max: u32,
     /// Paths remembered; 0 from a client.
     pub(crate) paths_max: u32,
+    /// Descriptors taken in one frame; said only with [`DESCRIPTORS`]. 0: none, and some may be sent.
+    pub(crate) descriptors_max: u16,
 }
 
 impl Greeting {
-    pub(crate) fn encode(&self) -> [u8; BYTES] {
-        let mut bytes = [0; BYTES];
-        let length = u16::try_from(BYTES).unwrap_or(u16::MAX);
-        let parts = [
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let says_descriptors = self.features & DESCRIPTORS != 0;
+        let length = if says_descriptors {
+            BYTES_WITH_DESCRIPTORS
+        } else {
+            BYTES
+        };
+        let mut bytes = Vec::with_capacity(length);
+        let length = u16::try_from(length).unwrap_or(u16::MAX);
+        for part in [
             MAGIC.as_slice(),
             &self.version.to_le_bytes(),
             &length.to_le_bytes(),
@@ -51,9 +65,13 @@ impl Greeting {
             &self.connection_window.to_le_bytes(),
             &self.streams_max.to_le_bytes(),
             &self.paths_max.to_le_bytes(),
-        ];
-        let all = parts.into_iter().flatten();
-        bytes.iter_mut().zip(all).for_each(|(to, from)| *to = *from);
+        ] {
+            bytes.extend_from_slice(part);
+        }
+        if says_descriptors {
+            bytes.extend_from_slice(&self.descriptors_max.to_le_bytes());
+            bytes.extend_from_slice(&[0; 2]);
+        }
         bytes
     }
 
@@ -75,16 +93,24 @@ impl Greeting {
         if bytes.len() < usize::from(length) {
             return Ok(None);
         }
-        let greeting = Self {
+        let features = cursor.u32()?;
+        if features & DESCRIPTORS != 0 && usize::from(length) < BYTES_WITH_DESCRIPTORS {
+            return Err(Violation::GreetingLength { length });
+        }
+        let mut greeting = Self {
             version,
-            features: cursor.u32()?,
+            features,
             frame_bytes_max: cursor.u32()?,
             header_bytes_max: cursor.u32()?,
             stream_window: cursor.u32()?,
             connection_window: cursor.u32()?,
             streams_max: cursor.u32()?,
             paths_max: cursor.u32()?,
+            descriptors_max: 0,
         };
+        if features & DESCRIPTORS != 0 {
+            greeting.descriptors_max = cursor.u16()?;
+        }
         greeting.check()?;
         Ok(Some((greeting, usize::from(length))))
     }
@@ -103,7 +129,9 @@ impl Greeting {
         within("header bytes", self.header_bytes_max, 1024..=1 << 20)?;
         within("stream window", self.stream_window, 1..=WINDOW_MAX)?;
         within("connection window", self.connection_window, 1..=WINDOW_MAX)?;
-        within("calls", self.streams_max, 0..=1 << 16)
+        within("calls", self.streams_max, 0..=1 << 16)?;
+        let descriptors = self.descriptors_max.into();
+        within("descriptors", descriptors, 0..=DESCRIPTORS_MAX.into())
     }
 
     /// Limits of this side as the wire can say them (clause 2.4).
@@ -114,6 +142,7 @@ impl Greeting {
             stream_window: self.stream_window.clamp(1, WINDOW_MAX),
             connection_window: self.connection_window.clamp(1, WINDOW_MAX),
             streams_max: self.streams_max.min(1 << 16),
+            descriptors_max: self.descriptors_max.min(DESCRIPTORS_MAX),
             ..self
         }
     }
@@ -123,6 +152,7 @@ impl Greeting {
         Accepted {
             frame_bytes_max: bytes(self.frame_bytes_max),
             header_bytes_max: bytes(self.header_bytes_max),
+            descriptors: false,
         }
     }
 }

@@ -25,6 +25,12 @@ pub(crate) const END: u8 = 0x01;
 /// Clause 5.2: nothing is implied, method or HTTP status are spelled out.
 pub(crate) const PLAIN: u8 = 0x02;
 
+/// Clause 13.3: index of the first, loss.
+pub(crate) const FDS_BYTES: usize = 5;
+
+/// Clause 13.3: what the kernel takes in one message.
+pub(crate) const DESCRIPTORS_MAX: u16 = 253;
+
 /// Clause 9.3: a cancellation's or a goodbye's text is cut off here.
 pub(crate) const TEXT_BYTES_MAX: usize = 4096;
 
@@ -41,6 +47,8 @@ pub(crate) enum Kind {
     Pong,
     /// No handler sees the call (clause 9.4).
     Unseen,
+    /// Descriptors that travel with this frame, and with no other kind.
+    Fds,
     /// 128 and above: skipped by who does not know it (clause 3.4).
     Ignorable(u8),
 }
@@ -57,6 +65,7 @@ impl Kind {
             Self::Ping => 7,
             Self::Pong => 8,
             Self::Unseen => 128,
+            Self::Fds => 9,
             Self::Ignorable(code) => code,
         }
     }
@@ -71,6 +80,7 @@ impl Kind {
             6 => Self::GoAway,
             7 => Self::Ping,
             8 => Self::Pong,
+            9 => Self::Fds,
             128 => Self::Unseen,
             129.. => Self::Ignorable(code),
             code => return Err(Violation::FrameKind { code }),
@@ -90,9 +100,12 @@ impl Kind {
     /// Whether it concerns the connection, a call, or (`None`) either.
     fn is_of_connection(self) -> Option<bool> {
         match self {
-            Self::Headers | Self::Data | Self::Trailers | Self::Cancel | Self::Unseen => {
-                Some(false)
-            }
+            Self::Headers
+            | Self::Data
+            | Self::Trailers
+            | Self::Cancel
+            | Self::Fds
+            | Self::Unseen => Some(false),
             Self::GoAway | Self::Ping | Self::Pong => Some(true),
             Self::Window | Self::Ignorable(_) => None,
         }
@@ -106,6 +119,8 @@ pub(crate) struct Header {
     pub(crate) stream: u32,
     pub(crate) kind: Kind,
     pub(crate) flags: u8,
+    /// How many descriptors came with it; 0 for every kind but FDS.
+    pub(crate) descriptors: u16,
 }
 
 impl Header {
@@ -120,6 +135,7 @@ impl Header {
     fn write(self) -> [u8; HEADER_BYTES] {
         let [l0, l1, l2, l3] = u32::try_from(self.length).unwrap_or(u32::MAX).to_le_bytes();
         let [s0, s1, s2, s3] = self.stream.to_le_bytes();
+        let [d0, d1] = self.descriptors.to_le_bytes();
         [
             l0,
             l1,
@@ -131,8 +147,8 @@ impl Header {
             s3,
             self.kind.code(),
             self.flags,
-            0,
-            0,
+            d0,
+            d1,
         ]
     }
 }
@@ -142,4 +158,6 @@ impl Header {
 pub(crate) struct Accepted {
     pub(crate) frame_bytes_max: usize,
     pub(crate) header_bytes_max: usize,
+    /// Whether both greetings agreed on descriptors (clause 13.1).
+    pub(crate) descriptors: bool,
 }

@@ -25,8 +25,10 @@ pub(crate) enum Violation {
     },
     #[error("a {kind:?} frame with flags {flags:#04x}")]
     Flags { kind: Kind, flags: u8 },
-    #[error("a {kind:?} frame with {count} descriptors: this connection carries none")]
+    #[error("a {kind:?} frame with {count} descriptors")]
     Descriptors { kind: Kind, count: u16 },
+    #[error("{count} descriptors from index {first}, which is too large")]
+    DescriptorIndex { first: u32, count: u16 },
     #[error("a {kind:?} frame on stream {stream}")]
     Place { kind: Kind, stream: u32 },
     #[error("a {kind:?} frame from this side")]

@@ -13,7 +13,7 @@ mod send;
 mod slot;
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use bytes::Bytes;
@@ -26,6 +26,7 @@ pub(crate) use received::{Received, Whole};
 pub(crate) use send::{Gone, Sender};
 pub(crate) use slot::{End, Slot};
 
+use crate::fd;
 use crate::frame::{Greeting, Out, Violation};
 
 /// What may wait to be written before senders of bodies have to wait.
@@ -49,6 +50,8 @@ pub(crate) struct Link<R> {
     state: Mutex<State<R>>,
     pub(crate) ours: Greeting,
     pub(crate) theirs: Greeting,
+    /// What sorts the connection's descriptors, if both greetings agreed on some.
+    pub(crate) fds: Option<Arc<fd::Link>>,
 }
 
 #[derive(Debug)]
@@ -71,6 +74,9 @@ pub(crate) struct State<R> {
     is_nudged: bool,
     /// Set once the connection has ended: what its calls are told.
     over: Option<Status>,
+    /// As the connection's own. Trap: its lock, and that of a call's descriptors, are taken while this one is held, so never
+    /// the other way round.
+    fds: Option<Arc<fd::Link>>,
 }
 
 /// Wakers to wake, and tasks to abort, once the lock is released.
@@ -108,7 +114,11 @@ impl Later {
 }
 
 impl<R: Role> Link<R> {
-    pub(crate) fn new(ours: Greeting, theirs: Greeting, own: R) -> Self {
+    pub(crate) fn new(
+        (ours, theirs): (Greeting, Greeting),
+        own: R,
+        fds: Option<Arc<fd::Link>>,
+    ) -> Self {
         let state = State {
             own,
             out: Out::default(),
@@ -123,11 +133,13 @@ impl<R: Role> Link<R> {
             is_driver_awake: false,
             is_nudged: false,
             over: None,
+            fds: fds.clone(),
         };
         Self {
             state: Mutex::new(state),
             ours,
             theirs,
+            fds,
         }
     }
 
@@ -191,6 +203,30 @@ impl<R: Role> State<R> {
             return None;
         }
         self.driver.clone()
+    }
+
+    /// Queues the frames of descriptors that were attached, ahead of whatever is queued next (clause 13.4).
+    pub(crate) fn carry(&mut self) {
+        let Some(fds) = &self.fds else {
+            return;
+        };
+        while fds.has_waiting()
+            && let Some(outbound) = fds.next_frame()
+        {
+            self.out.fds(Box::new(outbound));
+        }
+    }
+
+    /// Whether something was attached that has not been queued.
+    pub(crate) fn has_attached(&self) -> bool {
+        self.fds.as_ref().is_some_and(|fds| fds.has_waiting())
+    }
+
+    /// Whether this was a call, and is none any more.
+    pub(crate) fn is_over(&self, stream: u32) -> bool {
+        let (index, generation) = split(stream);
+        let slot = self.slots.get(usize::from(index));
+        slot.is_some_and(|slot| !slot.is_busy && slot.generation == generation)
     }
 
     pub(crate) fn slot(&mut self, stream: u32) -> Option<&mut Slot> {

@@ -69,6 +69,8 @@ impl<R: Role> Sender<R> {
         if state.slot(self.stream).is_none() {
             return Err(Gone);
         }
+        // What the body's messages mention was attached before they were made.
+        state.carry();
         while let Some(piece) = gathered.data.take() {
             let is_last = gathered.next.is_none() && matches!(gathered.end, Some(Ending::Done));
             match self.push(piece, is_last, state) {

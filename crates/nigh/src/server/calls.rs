@@ -119,17 +119,28 @@ impl Calls {
         &self,
         request: Request<Body>,
     ) -> impl Future<Output = Response<Body>> + Send + use<> {
-        let answer = self.call_unwatched(request);
+        let answer = self.answer(request, None);
         async move { answer.await.watched() }
     }
 
-    /// As [`call`](Self::call), for a wire that looks at once whether the answer is whole already.
-    pub(crate) fn call_unwatched(
+    /// As [`call`](Self::call), for the nigh wire: it knows the call's descriptors by its stream, and looks at once whether
+    /// the answer is whole already.
+    pub(crate) fn call_on_stream(
         &self,
         request: Request<Body>,
+        stream: u32,
+    ) -> impl Future<Output = Answer> + Send + use<> {
+        self.answer(request, Some(stream))
+    }
+
+    /// As [`call`](Self::call), for a wire that has its own way to say that nobody looked.
+    pub(crate) fn answer(
+        &self,
+        request: Request<Body>,
+        stream: Option<u32>,
     ) -> impl Future<Output = Answer> + Send + use<> {
         let dialect = Dialect::of(&request);
-        let started = self.start(dialect, request);
+        let started = self.start(dialect, request, stream);
         async move {
             match started {
                 Ok(call) => call.run().await,
@@ -142,7 +153,12 @@ impl Calls {
         }
     }
 
-    fn start(&self, dialect: Dialect, mut request: Request<Body>) -> Result<Call, Turned> {
+    fn start(
+        &self,
+        dialect: Dialect,
+        mut request: Request<Body>,
+        stream: Option<u32>,
+    ) -> Result<Call, Turned> {
         if let Standing::Refused {
             status,
             is_unseen,
@@ -155,9 +171,10 @@ impl Calls {
                 false => status.clone().into(),
             });
         }
-        let fds = match &self.link {
-            Some(link) => ServerCall::begin(link, request.headers_mut())?,
-            None => None,
+        let fds = match (&self.link, stream) {
+            (Some(link), None) => ServerCall::begin(link, request.headers_mut())?,
+            (Some(link), Some(stream)) => Some(ServerCall::on_stream(link, stream)?),
+            (None, _) => None,
         };
         let counters = &self.routes.counters;
         if self.drain.as_ref().is_some_and(Drain::refuses_calls) {

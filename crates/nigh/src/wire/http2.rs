@@ -68,7 +68,7 @@ where
 {
     let calls = session.calls.clone();
     let service = hyper::service::service_fn(move |request: Request<_>| {
-        let answer = calls.call_unwatched(request.map(Body::new));
+        let answer = calls.answer(request.map(Body::new), None);
         async move {
             let answer = answer.await;
             match answer.is_unseen() {

@@ -351,7 +351,6 @@ impl Frame {
             7 => "PING".to_owned(),
             8 => "PONG".to_owned(),
             9 => "FDS".to_owned(),
-            10 => "UPGRADE".to_owned(),
             other => format!("frame of kind {other}"),
         };
         let note = Note::new(WIRE, what).with("stream", self.stream);
@@ -373,15 +372,19 @@ fn greeting(bytes: &[u8]) -> Note {
         four.map_or(0, |four| u32::from_le_bytes(*four))
     };
     let version = number(8) & 0xffff;
-    Note::new(WIRE, "greeting")
+    let features = number(12);
+    // Clause 13.1: said only where the features speak of them.
+    let descriptors = (features & 1 != 0).then(|| number(40) & 0xffff);
+    let note = Note::new(WIRE, "greeting")
         .with("version", version)
-        .with("features", number(12))
+        .with("features", features)
         .with("frame_bytes", number(16))
         .with("header_bytes", number(20))
         .with("stream_window", number(24))
         .with("connection_window", number(28))
         .with("calls", number(32))
-        .with("paths", number(36))
+        .with("paths", number(36));
+    note.with_some("descriptors_per_frame", descriptors)
 }
 
 fn cancel(frame: &Frame, payload: &[u8]) -> Note {
@@ -410,6 +413,17 @@ fn control(frame: &Frame, payload: &[u8]) -> Note {
             });
             let said = (!rest.is_empty()).then(|| text(rest));
             note.with_some("reason", reason).with_some("text", said)
+        }
+        // Clause 13.3.
+        9 => {
+            let first = take(&mut rest).map(|first| u32::from_le_bytes(*first));
+            let loss = rest.first().copied().filter(|loss| *loss > 0);
+            let loss = loss.map(|loss| match loss {
+                1 => "too many in flight".to_owned(),
+                2 => "not permitted".to_owned(),
+                other => other.to_string(),
+            });
+            note.with_some("first_index", first).with_some("lost", loss)
         }
         7 | 8 => note.with("opaque", hex(payload.get(..8).unwrap_or(payload))),
         _ => note.with("payload", payload.len()),

@@ -3,20 +3,21 @@
 use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body::{Body as HttpBody, Frame};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::again::{Again, rest_of};
 use super::driver::Turn;
 use super::state::{self, Client, Reading};
 use super::{Conn, Handle};
-use crate::channel::replay::{self, Keep};
+use crate::fd::{ClientCall, Descriptors};
 use crate::frame::{END, Kind, fields, head};
 use crate::link::{End, Ending, Gathered, Later, Received, Sender, State, Whole, gather};
 
@@ -33,10 +34,11 @@ impl From<Status> for Refused {
     }
 }
 
-/// Makes a call. `sleep` ends its answer's body, too.
+/// Makes a call, with what was attached to it. `sleep` ends its answer's body, too.
 pub(in crate::channel) async fn call(
     handle: &Handle,
     request: Request<Body>,
+    asked: &mut Option<Descriptors>,
     sleep: &mut Option<Pin<Box<Sleep>>>,
 ) -> Result<Response<Body>, Refused> {
     let conn = &handle.conn;
@@ -57,8 +59,16 @@ pub(in crate::channel) async fn call(
         return Err(unseen(parts, rest_of(gathered, body), status));
     };
     permit.forget();
-    let Some(opened) = Opened::new(conn, &parts, &mut gathered) else {
+    let mut fds = match &conn.link.fds {
+        Some(fds) => {
+            Some(ClientCall::ahead(fds, asked).inspect_err(|_| conn.permits.add_permits(1))?)
+        }
+        None => None,
+    };
+    let Some(opened) = Opened::new(conn, &parts, &mut gathered, fds.as_mut()) else {
         let status = conn.closed();
+        // Nothing of it has left.
+        let _whole = fds.map(ClientCall::retreat);
         return Err(unseen(parts, rest_of(gathered, body), status));
     };
     if gathered.data.is_some() || gathered.end.is_some() || !again.is_whole {
@@ -69,14 +79,34 @@ pub(in crate::channel) async fn call(
             let _ = sender.pump(gathered, body).await;
         });
     }
-    let answer = std::future::poll_fn(|cx| opened.poll(cx)).await;
+    let answer = std::future::poll_fn(|cx| opened.poll(cx));
+    let answer = match &fds {
+        None => answer.await,
+        Some(fds) => tokio::select! {
+            biased;
+            answer = answer => answer,
+            status = fds.lost() => return Err(Refused::Failed(status)),
+        },
+    };
     let stream = opened.disarm();
     match answer {
-        Ok(answer) => Ok(conn.response(stream, answer, sleep)),
-        Err(failure) => match again.back().filter(|_| failure.is_unseen) {
-            Some(body) => Err(unseen(parts, body, failure.status)),
-            None => Err(Refused::Failed(failure.status)),
-        },
+        Ok(answer) => {
+            let response = conn.response(stream, answer, sleep);
+            match fds {
+                None => Ok(response),
+                Some(fds) => with_fds(response, fds),
+            }
+        }
+        Err(failure) => {
+            let Some(body) = again.back().filter(|_| failure.is_unseen) else {
+                return Err(Refused::Failed(failure.status));
+            };
+            // What it refers to may have left.
+            if fds.is_some_and(|fds| !fds.retreat()) {
+                return Err(Refused::Failed(failure.status));
+            }
+            Err(unseen(parts, body, failure.status))
+        }
     }
 }
 
@@ -84,62 +114,29 @@ fn unseen(parts: Parts, body: Body, status: Status) -> Refused {
     Refused::Unseen(Box::new(Request::from_parts(parts, body)), status)
 }
 
-/// What is needed to make a call again.
-struct Again {
-    pieces: [Option<Bytes>; 2],
-    is_whole: bool,
-    /// What follows the pieces, while it is sent.
-    rest: Option<Keep>,
+/// The response with its call's descriptors, which end with it.
+fn with_fds(response: Response<Body>, fds: ClientCall) -> Result<Response<Body>, Refused> {
+    if let Some(status) = fds.loss() {
+        return Err(Refused::Failed(status));
+    }
+    let handle = fds.handle();
+    let mut response = response.map(|body| {
+        Body::new(WithFds {
+            body: Some(body),
+            fds: Some(fds),
+        })
+    });
+    response.extensions_mut().insert(handle);
+    Ok(response)
 }
 
-impl Again {
-    fn of(gathered: &Gathered) -> Self {
-        Self {
-            pieces: [gathered.data.clone(), gathered.next.clone()],
-            is_whole: matches!(gathered.end, Some(Ending::Done)),
-            rest: None,
-        }
-    }
-
-    /// The rest of the body as it is sent.
-    fn keep(&mut self, body: Body) -> Body {
-        if self.is_whole {
-            return body;
-        }
-        let (replay, rest) = replay::keep(body);
-        self.rest = Some(rest);
-        Body::new(replay)
-    }
-
-    /// The body from its beginning; `None` when too much of it is gone.
-    fn back(self) -> Option<Body> {
-        let [first, second] = self.pieces;
-        if self.is_whole {
-            let next = second.into_iter().collect();
-            return Some(Body::new(Whole::new(first, next, End::Done)));
-        }
-        let body = self.rest?.back()?;
-        let begun = [first, second];
-        Some(Body::new(Begun { begun, body }))
-    }
+/// An answer's body that fails when descriptors of its call are lost.
+struct WithFds {
+    body: Option<Body>,
+    fds: Option<ClientCall>,
 }
 
-/// A request's body of which the beginning was read already.
-fn rest_of(gathered: Gathered, body: Body) -> Body {
-    if matches!(gathered.end, Some(Ending::Done)) {
-        let next = gathered.next.into_iter().collect();
-        return Body::new(Whole::new(gathered.data, next, End::Done));
-    }
-    let begun = [gathered.data, gathered.next];
-    Body::new(Begun { begun, body })
-}
-
-struct Begun {
-    begun: [Option<Bytes>; 2],
-    body: Body,
-}
-
-impl HttpBody for Begun {
+impl HttpBody for WithFds {
     type Data = Bytes;
     type Error = Status;
 
@@ -147,10 +144,36 @@ impl HttpBody for Begun {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let begun = self.begun.iter_mut().find_map(Option::take);
-        match begun {
-            Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-            None => Pin::new(&mut self.body).poll_frame(cx),
+        let this = &mut *self;
+        let Some(body) = &mut this.body else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(body).poll_frame(cx);
+        // Before the message that mentions them, so that nobody looks for what is not there.
+        if let Some(status) = this.fds.as_ref().and_then(|fds| fds.poll_loss(cx)) {
+            (this.body, this.fds) = (None, None);
+            return Poll::Ready(Some(Err(status)));
+        }
+        let frame = ready!(polled);
+        ClientCall::follow(&mut this.fds, frame.as_ref());
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body
+            .as_ref()
+            .map_or_else(SizeHint::default, HttpBody::size_hint)
+    }
+}
+
+impl Drop for WithFds {
+    fn drop(&mut self) {
+        if self.body.is_some() && self.is_end_stream() {
+            ClientCall::follow::<Status>(&mut self.fds, None);
         }
     }
 }
@@ -198,7 +221,12 @@ impl Drop for Opened<'_> {
 
 impl<'a> Opened<'a> {
     /// Queues the request; `None`: the connection takes no calls any more.
-    fn new(conn: &'a Conn, parts: &Parts, gathered: &mut Gathered) -> Option<Self> {
+    fn new(
+        conn: &'a Conn,
+        parts: &Parts,
+        gathered: &mut Gathered,
+        fds: Option<&mut ClientCall>,
+    ) -> Option<Self> {
         conn.link.change(|state, later| {
             if state.own.is_leaving || state.over().is_some() {
                 return None;
@@ -207,6 +235,11 @@ impl<'a> Opened<'a> {
             let begins_at = state.out.appended();
             let slot = state.open(stream, u32::MAX).ok()?;
             slot.begins_at = begins_at;
+            if let Some(fds) = fds {
+                // Ahead of HEADERS: one system call takes all.
+                fds.bind(stream);
+                state.carry();
+            }
             let is_done = matches!(gathered.end, Some(Ending::Done));
             let is_empty = is_done && gathered.data.is_none();
             let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -264,7 +297,7 @@ impl<'a> Opened<'a> {
             };
             let turn = conn.turn(&mut line, Some(stream), cx);
             if let Turn::Ended(status) = &turn {
-                conn.end(status, Some(&line));
+                conn.end(status, Some(&mut *line));
             }
             let mut state = conn.link.lock();
             // Of an ended connection nobody needs it.

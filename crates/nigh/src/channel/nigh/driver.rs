@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 use super::Conn;
 use super::frames;
 use super::state::{Client, Reading};
+use crate::fd::Announced;
 use crate::frame::Kind;
 use crate::io::Io;
 use crate::link::keepalive::{Keepalive, Pulse};
@@ -78,17 +79,40 @@ impl Conn {
 
     /// Handles what was read; whether the solo call has its answer.
     fn handle(&self, line: &mut Line<Io>, solo: Option<u32>) -> Result<bool, Status> {
+        loop {
+            let step = self.link.change(|state, later| {
+                let announced = self.some(line, state, later)?;
+                let slot = solo.and_then(|stream| state.slot(stream));
+                let is_answered = slot.is_some_and(|slot| slot.head.is_some() || slot.is_ended);
+                Ok::<_, Status>((announced, is_answered))
+            });
+            let (announced, is_answered) = step?;
+            let Some(fds) = &self.link.fds else {
+                return Ok(is_answered);
+            };
+            let Some(announced) = announced else {
+                fds.settle(line.decoder.offset());
+                return Ok(is_answered);
+            };
+            // Without the lock: whoever waits for a descriptor is woken here.
+            fds.announced(announced);
+        }
+    }
+
+    /// Handles frames up to one that brings descriptors.
+    fn some(
+        &self,
+        line: &mut Line<Io>,
+        state: &mut State<Client>,
+        later: &mut Later,
+    ) -> Result<Option<Announced>, Status> {
         let max = self.link.ours.accepted().header_bytes_max;
-        self.link.change(|state, later| {
-            if let Err(violation) = frames::handle(line, max, state, later) {
-                let text = violation.to_string();
-                state.out.reason(Kind::GoAway, 0, 1, &text);
-                let address = &self.address;
-                let text = format!("the server at {address} broke the nigh wire: {text}");
-                return Err(Status::new(Code::Internal, text));
-            }
-            let slot = solo.and_then(|stream| state.slot(stream));
-            Ok(slot.is_some_and(|slot| slot.head.is_some() || slot.is_ended))
+        frames::handle(line, max, state, later).map_err(|violation| {
+            let text = violation.to_string();
+            state.out.reason(Kind::GoAway, 0, 1, &text);
+            let address = &self.address;
+            let text = format!("the server at {address} broke the nigh wire: {text}");
+            Status::new(Code::Internal, text)
         })
     }
 
@@ -100,6 +124,7 @@ impl Conn {
             }
             let mut state = self.link.lock();
             state.feed(&mut later);
+            state.carry();
             let is_done = state.out.is_empty();
             if !is_done {
                 state.out.hand_over(&mut line.writing);
@@ -120,10 +145,16 @@ impl Conn {
     }
 
     /// Ends the connection: calls of which nothing was written may be made again elsewhere.
-    pub(super) fn end(&self, status: &Status, line: Option<&Line<Io>>) {
-        let written = line.map_or(u64::MAX, |line| line.written);
-        self.link.lock().mark_unsent(written);
-        self.link.lock().own.leave();
+    pub(super) fn end(&self, status: &Status, mut line: Option<&mut Line<Io>>) {
+        let written = line.as_ref().map_or(u64::MAX, |line| line.written);
+        if let Some(line) = &mut line {
+            line.writing.give_back();
+        }
+        let mut state = self.link.lock();
+        state.mark_unsent(written);
+        state.out.give_back();
+        state.own.leave();
+        drop(state);
         self.link.end(status);
     }
 }
@@ -164,6 +195,9 @@ impl Drop for Driver {
 impl Driver {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let conn = Arc::clone(&self.conn);
+        if let Some(fds) = &conn.link.fds {
+            fds.register_writer(cx);
+        }
         let mut state = conn.link.lock();
         if state.over().is_some() {
             state.own.line = None;
@@ -197,7 +231,7 @@ impl Driver {
     /// Whether the driver is the reader: it becomes it when something waits to be written, or at a tick without calls.
     fn may_read(&mut self, state: &mut State<Client>, cx: &mut Context<'_>) -> bool {
         // What a solo call has queued it writes itself; somebody else's frames are the driver's.
-        if state.was_nudged() || state.own.reading == Reading::Driver {
+        if state.was_nudged() || state.has_attached() || state.own.reading == Reading::Driver {
             state.own.drive();
             state.own.is_ticking = false;
             return true;
@@ -222,14 +256,14 @@ impl Driver {
         loop {
             if self.is_dead(conn, line, cx) {
                 let status = conn.lost("no sign of life");
-                conn.end(&status, Some(line));
+                conn.end(&status, Some(&mut *line));
                 return Poll::Ready(());
             }
             match conn.turn(line, None, cx) {
                 Turn::More => return Poll::Pending,
                 Turn::Ended(status) => {
                     tracing::debug!("{}", status.message());
-                    conn.end(&status, Some(line));
+                    conn.end(&status, Some(&mut *line));
                     return Poll::Ready(());
                 }
                 Turn::Waiting => {}
@@ -239,7 +273,7 @@ impl Driver {
             let is_over = (own.is_leaving || own.is_unwanted) && state.open == 0;
             if is_over && line.writing.is_empty() && state.out.is_empty() {
                 drop(state);
-                conn.end(&conn.lost("it was closed"), Some(line));
+                conn.end(&conn.lost("it was closed"), Some(&mut *line));
                 return Poll::Ready(());
             }
             if !state.out.is_empty() && line.writing.is_empty() {

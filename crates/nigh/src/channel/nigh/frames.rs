@@ -3,6 +3,7 @@
 use tonic::{Code, Status};
 
 use super::state::Client;
+use crate::fd::Announced;
 use crate::frame::{Header, Kind, Violation, decode, head};
 use crate::io::Io;
 use crate::link::line::Line;
@@ -11,17 +12,30 @@ use crate::link::{End, Later, State};
 /// Clause 10.1.
 const PINGS_MAX: usize = 1024;
 
-/// Handles every whole frame that was read.
+/// Handles every whole frame that was read, up to one that brings descriptors.
 pub(super) fn handle(
     line: &mut Line<Io>,
     header_bytes_max: usize,
     state: &mut State<Client>,
     later: &mut Later,
-) -> Result<(), Violation> {
+) -> Result<Option<Announced>, Violation> {
     while let Some(header) = line.decoder.frame()? {
+        if header.kind == Kind::Fds {
+            let decoder = &mut line.decoder;
+            let (first, loss) = decode::fds(decoder.payload(), header.descriptors)?;
+            let announced = Announced {
+                stream: header.stream,
+                count: header.descriptors,
+                first,
+                loss,
+                at: decoder.offset(),
+            };
+            decoder.skip();
+            return Ok(Some(announced));
+        }
         one(line, header, header_bytes_max, state, later)?;
     }
-    Ok(())
+    Ok(None)
 }
 
 fn one(
@@ -88,7 +102,7 @@ fn one(
             state.own.leave();
             later.wake(state.nudge());
         }
-        Kind::Pong | Kind::Ignorable(_) => {}
+        Kind::Pong | Kind::Fds | Kind::Ignorable(_) => {}
     }
     decoder.skip();
     Ok(())

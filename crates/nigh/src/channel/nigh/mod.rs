@@ -4,6 +4,7 @@
 //! a call that is the only one and whose whole request is known. Such a call writes and reads itself, while it is
 //! polled; it gives the line back each time it waits, so a call that nobody polls holds nothing.
 
+mod again;
 mod call;
 mod driver;
 mod frames;
@@ -24,8 +25,8 @@ use tokio::sync::Semaphore;
 pub(super) use call::{Refused, call};
 use state::Client;
 
-use crate::frame::Violation;
-use crate::frame::greeting::{Greeting, SHARED_MEMORY, VERSION};
+use crate::frame::greeting::{DESCRIPTORS, Greeting, SHARED_MEMORY, VERSION};
+use crate::frame::{Accepted, Violation};
 use crate::io::Io;
 use crate::link::Link;
 use crate::link::keepalive::Keepalive;
@@ -42,6 +43,7 @@ const OURS: Greeting = Greeting {
     connection_window: 8 * 1024 * 1024,
     streams_max: 0,
     paths_max: 0,
+    descriptors_max: 0,
 };
 
 /// Why a server is not spoken to over the nigh wire.
@@ -86,6 +88,11 @@ impl Handle {
     pub(super) fn is_closed(&self) -> bool {
         self.conn.permits.is_closed()
     }
+
+    /// Whether both sides agreed on descriptors.
+    pub(super) fn carries_descriptors(&self) -> bool {
+        self.conn.link.fds.is_some()
+    }
 }
 
 impl Drop for Handle {
@@ -105,13 +112,35 @@ pub(super) async fn open(
     keepalive: Option<(Duration, Duration)>,
     shared_memory: &SharedMemory,
 ) -> Result<(Handle, impl Future<Output = ()> + Send + use<>), GreetingError> {
-    let (theirs, rest) = if shared_memory.suits(&io) {
-        greet_offering(&mut io, shared_memory).await?
-    } else {
-        greet(&mut io).await?
+    // Descriptors stay on the socket: who asks for them is offered no shared memory (13.10).
+    let (ours, (theirs, rest)) = match io.link() {
+        Some(fds) => {
+            let ours = Greeting {
+                features: OURS.features | DESCRIPTORS,
+                descriptors_max: fds.per_message(),
+                ..OURS
+            };
+            (ours, greet(&mut io, ours).await?)
+        }
+        None if shared_memory.suits(&io) => (OURS, greet_offering(&mut io, shared_memory).await?),
+        None => (OURS, greet(&mut io, OURS).await?),
     };
+    let mut fds = io.link();
+    match &fds {
+        Some(fds) if theirs.features & DESCRIPTORS != 0 => {
+            fds.ride_on_frames(theirs.descriptors_max);
+        }
+        _ => {
+            fds = None;
+            io = io.shed_descriptors();
+        }
+    }
     io.suit_frames();
-    let line = Line::new(io, OURS.accepted(), rest);
+    let accepted = Accepted {
+        descriptors: fds.is_some(),
+        ..ours.accepted()
+    };
+    let line = Line::new(io, accepted, rest);
     let places = usize::try_from(theirs.streams_max).unwrap_or(usize::MAX);
     let permits = Arc::new(Semaphore::new(places.min(1 << 16)));
     let own = Client::new(
@@ -121,7 +150,7 @@ pub(super) async fn open(
         keepalive.is_some(),
     );
     let conn = Arc::new(Conn {
-        link: Arc::new(Link::new(OURS, theirs, own)),
+        link: Arc::new(Link::new((ours, theirs), own, fds)),
         permits,
         address,
     });
@@ -133,8 +162,8 @@ pub(super) async fn open(
 }
 
 /// Sends the greeting and reads the server's; what came behind it.
-async fn greet(io: &mut Io) -> Result<(Greeting, BytesMut), GreetingError> {
-    io.write_all(&OURS.encode()).await?;
+async fn greet(io: &mut Io, ours: Greeting) -> Result<(Greeting, BytesMut), GreetingError> {
+    io.write_all(&ours.encode()).await?;
     io.flush().await?;
     let mut read = BytesMut::with_capacity(256);
     loop {

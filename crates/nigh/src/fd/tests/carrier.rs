@@ -1,7 +1,7 @@
 //! A socket that behaves as the kernel's: descriptors go with the first byte of a send, and a receive stops after them.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -122,9 +122,10 @@ impl FdSend for Scripted {
     fn poll_send(
         &mut self,
         _: &mut Context<'_>,
-        bytes: &[u8],
+        bytes: &[IoSlice<'_>],
         fds: &[BorrowedFd<'_>],
     ) -> Poll<Result<usize, Unsent>> {
+        let bytes = bytes.first().unwrap();
         let mut state = self.0.lock().unwrap();
         if let Some(refusal) = state.refusal.take() {
             return Poll::Ready(Err(refusal.into()));

@@ -3,12 +3,14 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use super::greeting;
 use super::head::{self, KnownPaths, SentPaths};
 use super::{
     Accepted, Decoder, END, Greeting, HEADER_BYTES, Header, Kind, Out, PLAIN, TEXT_BYTES_MAX,
-    Violation, decode,
+    Violation, decode, encode,
 };
 
+mod descriptors;
 mod properties;
 
 const VECTORS: &str = include_str!("../../../tests/golden/wire.txt");
@@ -16,6 +18,7 @@ const VECTORS: &str = include_str!("../../../tests/golden/wire.txt");
 const ACCEPTED: Accepted = Accepted {
     frame_bytes_max: 256 * 1024,
     header_bytes_max: 16 * 1024,
+    descriptors: false,
 };
 
 fn client_greeting() -> Greeting {
@@ -28,6 +31,15 @@ fn client_greeting() -> Greeting {
         connection_window: 8 * 1024 * 1024,
         streams_max: 0,
         paths_max: 0,
+        descriptors_max: 0,
+    }
+}
+
+fn with_descriptors(greeting: Greeting, descriptors_max: u16) -> Greeting {
+    Greeting {
+        features: greeting::DESCRIPTORS,
+        descriptors_max,
+        ..greeting
     }
 }
 
@@ -141,8 +153,8 @@ fn made() -> Vec<(&'static str, Vec<u8>)> {
         })
     };
     vec![
-        ("greeting-client", client_greeting().encode().to_vec()),
-        ("greeting-server", server_greeting().encode().to_vec()),
+        ("greeting-client", client_greeting().encode()),
+        ("greeting-server", server_greeting().encode()),
         ("request-new-path", request(&[], false)),
         ("request-known-path", request(&[], true)),
         (
@@ -209,6 +221,25 @@ fn made() -> Vec<(&'static str, Vec<u8>)> {
                 });
             }),
         ),
+        (
+            "greeting-client-descriptors",
+            with_descriptors(client_greeting(), 64).encode(),
+        ),
+        (
+            "greeting-server-takes-none",
+            with_descriptors(server_greeting(), 0).encode(),
+        ),
+        ("fds", encode::fds(stream, 3, 2, 0).to_vec()),
+        (
+            "fds-of-a-handler",
+            encode::fds(stream, 1, 1 << 31, 0).to_vec(),
+        ),
+        (
+            "fds-too-many-in-flight",
+            encode::fds(stream, 3, 2, 1).to_vec(),
+        ),
+        ("fds-not-permitted", encode::fds(stream, 3, 2, 2).to_vec()),
+        ("fds-refused", encode::fds(stream, 3, 2, 3).to_vec()),
     ]
 }
 
@@ -230,7 +261,7 @@ fn greetings_are_read_at_any_length_and_may_be_longer() {
         assert_eq!(Greeting::decode(&bytes[..length]), Ok(None), "{length}");
     }
     assert_eq!(Greeting::decode(&bytes), Ok(Some((server_greeting(), 40))));
-    let mut longer = bytes.to_vec();
+    let mut longer = bytes;
     longer[10..12].copy_from_slice(&42_u16.to_le_bytes());
     assert_eq!(Greeting::decode(&longer), Ok(None));
     longer.extend_from_slice(&[9, 9, 9]);
@@ -298,7 +329,14 @@ fn a_header_is_refused_before_its_content_is_there() {
     let long = |kind, length, max| Violation::FrameLength { kind, length, max };
     for (bytes, violation) in [
         (header(0, 1, 0, 0, 0), Violation::FrameKind { code: 0 }),
-        (header(0, 1, 9, 0, 0), Violation::FrameKind { code: 9 }),
+        (header(0, 1, 10, 0, 0), Violation::FrameKind { code: 10 }),
+        (
+            header(5, 1, 9, 0, 1),
+            Violation::Descriptors {
+                kind: Kind::Fds,
+                count: 1,
+            },
+        ),
         (header(0, 1, 127, 0, 0), Violation::FrameKind { code: 127 }),
         (
             header(16_385, 1, 1, 0, 0),

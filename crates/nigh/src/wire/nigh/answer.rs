@@ -65,6 +65,8 @@ fn begin(
     if state.slot(sender.stream).is_none() {
         return Err(Gone);
     }
+    // Ahead of the head, so that one system call takes all.
+    state.carry();
     let is_empty = gathered.data.is_none() && matches!(gathered.end, Some(Ending::Done));
     let flags = head::answer_flags(parts.status, &parts.headers);
     let end = if is_empty { END } else { 0 };

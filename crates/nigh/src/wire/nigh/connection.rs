@@ -20,8 +20,9 @@ use tonic::body::Body;
 use super::super::{Session, WireError};
 use super::answer;
 use super::pace::Pace;
+use crate::fd::Announced;
 use crate::frame::head::{self, KnownPaths};
-use crate::frame::{Greeting, Header, Kind, Violation, decode};
+use crate::frame::{Accepted, Greeting, Header, Kind, Violation, decode};
 use crate::io::Io;
 use crate::link::keepalive::{Keepalive, Pulse};
 use crate::link::line::Line;
@@ -61,6 +62,8 @@ pub(super) struct Connection {
     /// Answers to pings in the queue.
     pongs: usize,
     is_deferred: bool,
+    /// The stream of descriptors whose HEADERS have to come next (clause 13.5).
+    ahead: Option<u32>,
     later: Later,
 }
 
@@ -75,9 +78,14 @@ impl Connection {
         let keepalive = limits
             .keepalive
             .map(|interval| Keepalive::new(interval, limits.keepalive_timeout));
+        let fds = io.link();
+        let accepted = Accepted {
+            descriptors: fds.is_some(),
+            ..ours.accepted()
+        };
         Self {
-            link: Arc::new(Link::new(ours, theirs, ())),
-            line: Line::new(io, ours.accepted(), rest),
+            link: Arc::new(Link::new((ours, theirs), (), fds)),
+            line: Line::new(io, accepted, rest),
             calls: session.calls.clone(),
             paths: KnownPaths::new(ours.paths_max),
             uris: Vec::new(),
@@ -91,6 +99,7 @@ impl Connection {
             turn_calls: 0,
             pongs: 0,
             is_deferred: false,
+            ahead: None,
             later: Later::default(),
         }
     }
@@ -116,6 +125,9 @@ impl Connection {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
+        if let Some(fds) = &self.link.fds {
+            fds.register_writer(cx);
+        }
         let mut state = self.link.lock();
         state.driver_awake(cx.waker());
         // Woken by a handler's answer: let its neighbours append theirs before one write takes all.
@@ -214,6 +226,7 @@ impl Connection {
             }
             let mut state = self.link.lock();
             state.feed(&mut self.later);
+            state.carry();
             if state.out.is_empty() {
                 drop(state);
                 self.later.run();
@@ -260,13 +273,53 @@ impl Connection {
             && let Some(header) = self.line.decoder.frame()?
         {
             handled += 1;
+            self.forget_ahead(header);
             match header.kind {
                 Kind::Headers => self.begin(header, cx)?,
+                Kind::Fds => self.take_descriptors(header)?,
                 _ => self.handle(header)?,
             }
         }
         self.later.run();
+        if let Some(fds) = &self.link.fds {
+            fds.settle(self.line.decoder.offset());
+        }
         Ok(handled)
+    }
+
+    /// Descriptors whose HEADERS did not come next were for a call that was over (clause 13.5).
+    fn forget_ahead(&mut self, next: Header) {
+        let is_next =
+            |stream| stream == next.stream && matches!(next.kind, Kind::Headers | Kind::Fds);
+        if let Some(stream) = self.ahead.take_if(|stream| !is_next(*stream))
+            && let Some(fds) = &self.link.fds
+        {
+            fds.forget(stream);
+        }
+    }
+
+    /// FDS (clause 13.3).
+    fn take_descriptors(&mut self, header: Header) -> Result<(), Violation> {
+        let decoder = &mut self.line.decoder;
+        let (first, loss) = decode::fds(decoder.payload(), header.descriptors)?;
+        let (at, stream) = (decoder.offset(), header.stream);
+        decoder.skip();
+        let Some(fds) = &self.link.fds else {
+            return Ok(());
+        };
+        if self.link.lock().is_over(stream) {
+            fds.discard(at);
+            return Ok(());
+        }
+        fds.announced(Announced {
+            stream,
+            count: header.descriptors,
+            first,
+            loss,
+            at,
+        });
+        self.ahead = fds.is_ahead(stream).then_some(stream);
+        Ok(())
     }
 
     fn handle(&mut self, header: Header) -> Result<(), Violation> {
@@ -293,7 +346,7 @@ impl Connection {
             Kind::Headers | Kind::Trailers | Kind::Unseen => {
                 return Err(Violation::Direction { kind });
             }
-            Kind::Pong | Kind::GoAway | Kind::Ignorable(_) => {}
+            Kind::Pong | Kind::GoAway | Kind::Fds | Kind::Ignorable(_) => {}
         }
         decoder.skip();
         Ok(())
@@ -317,7 +370,8 @@ impl Connection {
         *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = self.uri(head.path, path)?;
         *request.headers_mut() = head.fields;
-        let answer = self.calls.call_unwatched(request);
+        self.ahead = None;
+        let answer = self.calls.call_on_stream(request, stream);
         let sender = Sender::new(Arc::clone(&self.link), stream, true);
         let running: Running = Box::pin(async move {
             let answer = answer.await;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Claim, Served, Session, Wire, WireError};
-use crate::frame::greeting::{self, Greeting, MAGIC, SHARED_MEMORY};
+use crate::frame::greeting::{self, DESCRIPTORS, Greeting, MAGIC, SHARED_MEMORY};
 use crate::io::Io;
 use crate::limits::NighLimits;
 use crate::shared_memory::SharedMemory;
@@ -40,9 +40,10 @@ impl Wire for Nigh {
             let time = session.limits.connections.greeting_time;
             let shaken = tokio::time::timeout(time, greet(&mut io, &session.limits.nigh)).await;
             let (theirs, ours, rest, place) = shaken.map_err(|_| WireError::Silent(time))??;
-            if place.is_some() {
-                // The socket carries nothing any more.
+            if ours.features & DESCRIPTORS == 0 {
+                // Not agreed on, or the socket carries nothing any more.
                 session.calls = session.calls.linked(None);
+                io = io.shed_descriptors();
             }
             // The lane's place is taken until the connection has ended.
             let _place = place;
@@ -77,8 +78,18 @@ async fn greet(io: &mut Io, limits: &NighLimits) -> Result<Greeted, WireError> {
         connection_window: limits.connection_window_bytes,
         streams_max: limits.concurrent_calls_max,
         paths_max: limits.paths_max,
+        descriptors_max: 0,
     }
     .clamped();
+    if theirs.features & DESCRIPTORS != 0
+        && let Some(fds) = io.link()
+    {
+        // Clause 13.1; with shared memory there are none (13.10).
+        ours.features |= DESCRIPTORS;
+        ours.descriptors_max = fds.per_message();
+        fds.ride_on_frames(theirs.descriptors_max);
+        return answer(io, theirs, ours, rest).await;
+    }
     let is_offered = theirs.features & SHARED_MEMORY != 0;
     if is_offered
         && rest.is_empty()
@@ -86,6 +97,15 @@ async fn greet(io: &mut Io, limits: &NighLimits) -> Result<Greeted, WireError> {
     {
         return Ok((theirs, ours, rest, Some(place)));
     }
+    answer(io, theirs, ours, rest).await
+}
+
+async fn answer(
+    io: &mut Io,
+    theirs: Greeting,
+    ours: Greeting,
+    rest: BytesMut,
+) -> Result<Greeted, WireError> {
     io.write_all(&ours.encode()).await?;
     io.flush().await?;
     Ok((theirs, ours, rest, None))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nigh::{Channel, Descriptors, DescriptorsExt as _};
+use nigh::{Channel, Descriptors, DescriptorsExt as _, Wire};
 use nigh_testkit::service::proto::Payload;
 use nigh_testkit::service::proto::test_client::TestClient;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -11,7 +11,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::{Code, Request};
 
-use super::service::{connect, generous, mentioned, message, name_of, named, roomy, serve};
+use super::service::{
+    connect, generous, mentioned, message, name_of, named, on_both_wires, roomy, serve,
+};
 
 /// A call with a few files, at most 5; some are answered only when the test lets them.
 async fn exchange(mut client: TestClient<Channel>, number: usize, holds: bool) {
@@ -42,9 +44,9 @@ async fn exchange(mut client: TestClient<Channel>, number: usize, holds: bool) {
     }
 }
 
-async fn storm(calls: usize, at_once: usize) {
+async fn storm(wire: Wire, calls: usize, at_once: usize) {
     let (served, mirror) = serve(roomy(), generous);
-    let client = connect(&served, roomy()).await;
+    let client = connect(&served, wire, roomy()).await;
     let places = Arc::new(Semaphore::new(at_once));
     let mut running = JoinSet::new();
     for number in 0..calls {
@@ -76,18 +78,27 @@ async fn storm(calls: usize, at_once: usize) {
 
 #[tokio::test]
 async fn every_file_finds_its_call_on_one_thread() {
-    storm(3000, 256).await;
+    storm(Wire::Nigh, 3000, 256).await;
+    storm(Wire::Http2, 3000, 256).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_file_finds_its_call_on_two_threads() {
-    storm(3000, 256).await;
+    storm(Wire::Nigh, 3000, 256).await;
+    storm(Wire::Http2, 3000, 256).await;
 }
 
-#[tokio::test]
-async fn calls_in_flight_that_are_all_cancelled_do_not_end_the_connection() {
+/// CI asks for 100,000 calls by `NIGH_TEST_CALLS`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_leaks_into_another_call_of_sixty_four() {
+    let calls = super::leaks::calls(2000);
+    storm(Wire::Nigh, calls, 64).await;
+    storm(Wire::Http2, calls, 64).await;
+}
+
+async fn calls_in_flight_that_are_all_cancelled_do_not_end_the_connection(wire: Wire) {
     let (served, mirror) = serve(roomy(), generous);
-    let mut client = connect(&served, roomy()).await;
+    let mut client = connect(&served, wire, roomy()).await;
     for _ in 0..3 {
         let mut held = JoinSet::new();
         for number in 0..256_usize {
@@ -111,7 +122,7 @@ async fn calls_in_flight_that_are_all_cancelled_do_not_end_the_connection() {
 #[tokio::test]
 async fn a_reset_flood_ends_its_connection() {
     let (served, _) = serve(roomy(), generous);
-    let mut good = connect(&served, roomy()).await;
+    let mut good = connect(&served, Wire::Http2, roomy()).await;
     let mut stream = tokio::net::UnixStream::connect(served.socket.path())
         .await
         .unwrap();
@@ -138,10 +149,9 @@ async fn a_reset_flood_ends_its_connection() {
     served.stop().await;
 }
 
-#[tokio::test]
-async fn a_call_with_files_goes_over_a_new_connection_when_the_old_one_broke() {
+async fn a_call_with_files_goes_over_a_new_connection_when_the_old_one_broke(wire: Wire) {
     let (served, _) = serve(roomy(), generous);
-    let mut client = connect(&served, roomy()).await;
+    let mut client = connect(&served, wire, roomy()).await;
     exchange(client.clone(), 5, false).await;
     let (socket, _) = {
         let mut served = served;
@@ -163,4 +173,9 @@ async fn a_call_with_files_goes_over_a_new_connection_when_the_old_one_broke() {
         .unwrap_err();
     assert_eq!(status.code(), Code::Aborted);
     served.stop().await;
+}
+
+on_both_wires! {
+    calls_in_flight_that_are_all_cancelled_do_not_end_the_connection,
+    a_call_with_files_goes_over_a_new_connection_when_the_old_one_broke,
 }

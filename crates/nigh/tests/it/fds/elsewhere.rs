@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Stdio};
 
-use nigh::{Channel, DescriptorsExt as _, FileKind, Server, fdcheck};
+use nigh::{Channel, DescriptorsExt as _, FileKind, Server, Wire, fdcheck};
 use nigh_testkit::TempSocket;
 use nigh_testkit::service::proto::broker_client::BrokerClient;
 use nigh_testkit::service::proto::broker_server::{Broker, BrokerServer};
@@ -12,7 +12,7 @@ use nigh_testkit::service::proto::wish::Wish as Kind;
 use nigh_testkit::service::proto::{Gift, Wish};
 use tonic::{Request, Response, Status};
 
-use super::service::{generous, roomy};
+use super::service::{generous, on_both_wires, roomy, wire_of_child, word};
 use crate::common::{Served, bind};
 
 /// Opens in its own namespace what it is asked for, and reads the file that came with the question.
@@ -35,8 +35,7 @@ impl Broker for Opener {
     }
 }
 
-#[tokio::test]
-async fn a_file_arrives_where_its_path_leads_nowhere() {
+async fn a_file_arrives_where_its_path_leads_nowhere(wire: Wire) {
     nigh_testkit::require_root!();
     let socket = TempSocket::shared();
     let listener = bind(&socket, 0o666);
@@ -54,6 +53,7 @@ async fn a_file_arrives_where_its_path_leads_nowhere() {
         .arg("mount -t tmpfs none /var/tmp && exec \"$0\" fds::elsewhere::hidden --exact --include-ignored --nocapture")
         .arg(program)
         .env("NIGH_TEST_SERVER", served.socket.address())
+        .env("NIGH_TEST_WIRE", word(wire))
         .env("NIGH_TEST_SECRET", &secret)
         .env("NIGH_TEST_INODE", inode.to_string())
         .stdin(Stdio::null());
@@ -79,7 +79,9 @@ fn tempfile(directory: &str) -> String {
 async fn hidden() {
     let path = nigh_testkit::child_variable("NIGH_TEST_SECRET");
     assert!(File::open(&path).is_err(), "the path leads nowhere here");
-    let options = Channel::options().descriptors(roomy());
+    let options = Channel::options()
+        .wire(wire_of_child())
+        .descriptors(roomy());
     let address = nigh_testkit::child_variable("NIGH_TEST_SERVER");
     let mut client = BrokerClient::new(options.connect(address.as_str()).await.unwrap());
     // The parent's own file, by its path there.
@@ -98,4 +100,8 @@ async fn hidden() {
     let index = request.attach(File::open("/var/tmp/own").unwrap()).unwrap();
     request.get_mut().wish = Some(Kind::Bind(index.into()));
     assert_eq!(client.give(request).await.unwrap().get_ref().fd, 4);
+}
+
+on_both_wires! {
+    a_file_arrives_where_its_path_leads_nowhere,
 }

@@ -5,13 +5,13 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use nigh::{Descriptors, DescriptorsExt as _, FdLimits};
+use nigh::{Descriptors, DescriptorsExt as _, FdLimits, Wire};
 use nigh_testkit::service::proto::{DownloadRequest, FailRequest, Payload, SleepRequest};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 use tonic::{Code, Request};
 
-use super::service::{connect, mentioned, message, named, roomy, serve};
+use super::service::{connect, mentioned, message, named, on_both_wires, roomy, serve};
 
 /// Sees the end when every copy of the descriptor is closed.
 struct Witness(Receiver);
@@ -39,10 +39,9 @@ fn carrying<T>(message: T) -> (Request<T>, Witness) {
     (request, witness)
 }
 
-#[tokio::test]
-async fn what_a_handler_does_not_take_is_closed_with_the_answer() {
+async fn what_a_handler_does_not_take_is_closed_with_the_answer(wire: Wire) {
     let (served, _) = serve(FdLimits::default(), |server| server);
-    let mut client = connect(&served, FdLimits::default()).await;
+    let mut client = connect(&served, wire, FdLimits::default()).await;
     let (request, witness) = carrying(message(&[], 0));
     client.echo(request).await.unwrap();
     witness.all_closed().await;
@@ -55,10 +54,9 @@ async fn what_a_handler_does_not_take_is_closed_with_the_answer() {
     served.stop().await;
 }
 
-#[tokio::test]
-async fn what_a_caller_does_not_take_is_closed_with_the_response() {
+async fn what_a_caller_does_not_take_is_closed_with_the_response(wire: Wire) {
     let (served, _) = serve(FdLimits::default(), |server| server);
-    let mut client = connect(&served, FdLimits::default()).await;
+    let mut client = connect(&served, wire, FdLimits::default()).await;
     let (witness, fd) = Witness::new();
     let mut request = Request::new(Payload::default());
     let index = request.attach(&fd).unwrap();
@@ -71,10 +69,9 @@ async fn what_a_caller_does_not_take_is_closed_with_the_response() {
     served.stop().await;
 }
 
-#[tokio::test]
-async fn a_cancelled_call_leaves_nothing_open() {
+async fn a_cancelled_call_leaves_nothing_open(wire: Wire) {
     let (served, mirror) = serve(FdLimits::default(), |server| server);
-    let client = connect(&served, FdLimits::default()).await;
+    let client = connect(&served, wire, FdLimits::default()).await;
     let (request, witness) = carrying(message(&[], 0));
     let mut caller = client.clone();
     let held = tokio::spawn(async move { caller.hold(request).await });
@@ -98,10 +95,9 @@ async fn a_cancelled_call_leaves_nothing_open() {
     served.stop().await;
 }
 
-#[tokio::test]
-async fn a_deadline_closes_what_the_call_carried() {
+async fn a_deadline_closes_what_the_call_carried(wire: Wire) {
     let (served, _) = serve(FdLimits::default(), |server| server);
-    let mut client = connect(&served, FdLimits::default()).await;
+    let mut client = connect(&served, wire, FdLimits::default()).await;
     let (mut request, witness) = carrying(SleepRequest::default());
     request.set_timeout(Duration::from_millis(30));
     let status = client.sleep(request).await.unwrap_err();
@@ -110,14 +106,13 @@ async fn a_deadline_closes_what_the_call_carried() {
     served.stop().await;
 }
 
-#[tokio::test]
-async fn a_lost_connection_closes_what_its_calls_carried() {
+async fn a_lost_connection_closes_what_its_calls_carried(wire: Wire) {
     let (served, mirror) = serve(FdLimits::default(), |server| {
         let mut limits = nigh::Limits::default();
         limits.connections.drain_time = Duration::from_millis(20);
         server.limits(limits)
     });
-    let mut client = connect(&served, FdLimits::default()).await;
+    let mut client = connect(&served, wire, FdLimits::default()).await;
     let (request, witness) = carrying(message(&[], 0));
     let held = tokio::spawn(async move { client.hold(request).await });
     mirror.holding.acquire().await.unwrap().forget();
@@ -126,10 +121,9 @@ async fn a_lost_connection_closes_what_its_calls_carried() {
     witness.all_closed().await;
 }
 
-#[tokio::test]
-async fn a_stream_that_is_left_closes_what_it_brought() {
+async fn a_stream_that_is_left_closes_what_it_brought(wire: Wire) {
     let (served, _) = serve(FdLimits::default(), |server| server);
-    let mut client = connect(&served, roomy()).await;
+    let mut client = connect(&served, wire, roomy()).await;
     for _ in 0..20 {
         let request = DownloadRequest {
             count: 100,
@@ -148,13 +142,12 @@ async fn a_stream_that_is_left_closes_what_it_brought() {
     served.stop().await;
 }
 
-#[tokio::test]
-async fn whoever_waits_for_an_unsent_descriptor_is_told() {
+async fn whoever_waits_for_an_unsent_descriptor_is_told(wire: Wire) {
     let fds = Descriptors::new();
     let index = fds.attach(named("never")).unwrap();
     assert!(fds.sent(77).await.is_err());
     let (served, mirror) = serve(FdLimits::default(), |server| server);
-    let mut client = connect(&served, FdLimits::default()).await;
+    let mut client = connect(&served, wire, FdLimits::default()).await;
     let mut request = Request::new(message(&[index], 0));
     request.extensions_mut().insert(fds.clone());
     let held = tokio::spawn(async move { client.hold(request).await });
@@ -164,4 +157,14 @@ async fn whoever_waits_for_an_unsent_descriptor_is_told() {
     let _ = held.await;
     assert!(fds.attach(named("late")).is_err());
     served.stop().await;
+}
+
+on_both_wires! {
+    what_a_handler_does_not_take_is_closed_with_the_answer,
+    what_a_caller_does_not_take_is_closed_with_the_response,
+    a_cancelled_call_leaves_nothing_open,
+    a_deadline_closes_what_the_call_carried,
+    a_lost_connection_closes_what_its_calls_carried,
+    a_stream_that_is_left_closes_what_it_brought,
+    whoever_waits_for_an_unsent_descriptor_is_told,
 }

@@ -197,7 +197,7 @@ async fn what_does_not_come_is_missed_in_time_and_a_missing_file_at_once() {
 #[tokio::test]
 async fn a_table_is_opt_in_on_both_sides() {
     let (served, mirror) = super::service::serve(roomy(), |server| server);
-    let mut without = connect(&served, FdLimits::default()).await;
+    let mut without = connect(&served, nigh::Wire::Http2, FdLimits::default()).await;
     let mut request = Request::new(Payload::default());
     let url = request.descriptors().attach_inode(named("x")).unwrap();
     let status = without.hold(request).await.unwrap_err();

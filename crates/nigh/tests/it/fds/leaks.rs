@@ -11,13 +11,13 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::Request;
 
-use super::service::{generous, mentioned, message, named, roomy, serve};
+use super::service::{generous, mentioned, message, named, roomy, serve, wire_of_child};
 
 /// Calls of this run: CI asks for 100,000 by `NIGH_TEST_CALLS`.
-fn calls() -> u64 {
+pub(super) fn calls(usually: usize) -> usize {
     match std::env::var("NIGH_TEST_CALLS") {
         Ok(count) => count.parse().unwrap(),
-        Err(_) => 10_000,
+        Err(_) => usually,
     }
 }
 
@@ -35,7 +35,7 @@ impl Dice {
 
 async fn one(mut client: TestClient<Channel>, mut dice: Dice) {
     let mut request = Request::new(Payload::default());
-    let files = dice.roll(3);
+    let files = dice.roll(6);
     let indices: Vec<_> = (0..files)
         .map(|_| request.attach(named("leak")).unwrap())
         .collect();
@@ -75,10 +75,20 @@ async fn settled(before: &OpenFds) {
     before.assert_unchanged();
 }
 
+/// The server's process starts the caller's.
+fn both(wire: &str) {
+    let child = Child::test("fds::leaks::server").env("NIGH_TEST_WIRE", wire);
+    child.run().assert_success();
+}
+
 #[test]
 fn nothing_leaks_on_either_side() {
-    // The server's process starts the caller's.
-    Child::test("fds::leaks::server").run().assert_success();
+    both("nigh");
+}
+
+#[test]
+fn nothing_leaks_on_either_side_over_http2() {
+    both("http2");
 }
 
 #[tokio::test]
@@ -86,7 +96,12 @@ fn nothing_leaks_on_either_side() {
 async fn server() {
     let (served, _) = serve(roomy(), generous);
     let before = OpenFds::now();
-    let child = Child::test("fds::leaks::caller").env("NIGH_TEST_SERVER", served.socket.address());
+    let child = Child::test("fds::leaks::caller")
+        .env("NIGH_TEST_SERVER", served.socket.address())
+        .env(
+            "NIGH_TEST_WIRE",
+            nigh_testkit::child_variable("NIGH_TEST_WIRE"),
+        );
     child.run_async().await.assert_success();
     settled(&before).await;
     served.stop().await;
@@ -96,13 +111,17 @@ async fn server() {
 #[ignore = "runs as a child of nothing_leaks_on_either_side"]
 async fn caller() {
     let address = nigh_testkit::child_variable("NIGH_TEST_SERVER");
-    let options = Channel::options().descriptors(roomy());
+    let options = Channel::options()
+        .wire(wire_of_child())
+        .descriptors(roomy());
     let client = TestClient::new(options.connect(address.as_str()).await.unwrap());
-    one(client.clone(), Dice(1)).await;
+    // Connected, and nothing of it still to be closed.
+    let mut first = client.clone();
+    first.echo(message(&[], 0)).await.unwrap();
     let before = OpenFds::now();
     let places = Arc::new(Semaphore::new(64));
     let mut running = JoinSet::new();
-    for number in 0..calls() {
+    for number in 0..calls(5000) as u64 {
         let place = Arc::clone(&places).acquire_owned().await.unwrap();
         let call = one(client.clone(), Dice(number * 2 + 1_000_003));
         running.spawn(async move {

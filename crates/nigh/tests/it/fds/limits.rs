@@ -1,11 +1,11 @@
 //! What is too much, or not wanted, fails the call that brought it, with the limit's name; the connection lives.
 
-use nigh::{Channel, DescriptorsExt as _, FdLimits, Incapable, Server};
+use nigh::{Channel, DescriptorsExt as _, FdLimits, Incapable, Server, Wire};
 use nigh_testkit::service::proto::Payload;
 use nigh_testkit::service::proto::test_client::TestClient;
 use tonic::{Code, Request, Status};
 
-use super::service::{Mirror, connect, message, named, roomy, serve};
+use super::service::{Mirror, connect, message, named, on_both_wires, roomy, serve};
 use crate::common::{Served, bind};
 
 /// A call of `echo` that carries so many files and mentions them.
@@ -42,10 +42,9 @@ fn assert_exhausted(refused: Result<usize, Status>, words: &str) {
     assert!(status.message().contains(words), "{status}");
 }
 
-#[tokio::test]
-async fn each_limit_of_the_server_is_named() {
+async fn each_limit_of_the_server_is_named(wire: Wire) {
     let (served, _) = serve(limited(|limits| limits.per_call_max = 3), |server| server);
-    let mut client = connect(&served, roomy()).await;
+    let mut client = connect(&served, wire, roomy()).await;
     assert_eq!(carry_soon(&mut client, 3).await, 3);
     assert_exhausted(
         carry(&mut client, 4).await,
@@ -57,7 +56,7 @@ async fn each_limit_of_the_server_is_named() {
     let (served, _) = serve(limited(|limits| limits.per_connection_max = 5), |server| {
         server
     });
-    let mut client = connect(&served, roomy()).await;
+    let mut client = connect(&served, wire, roomy()).await;
     assert_exhausted(
         carry(&mut client, 6).await,
         "limit of 5 descriptors waiting on one connection",
@@ -70,7 +69,7 @@ async fn each_limit_of_the_server_is_named() {
         limits.connections.descriptors_per_uid_max = 4;
         server.limits(limits)
     });
-    let mut client = connect(&served, roomy()).await;
+    let mut client = connect(&served, wire, roomy()).await;
     assert_exhausted(
         carry(&mut client, 5).await,
         "limit of 4 descriptors waiting for one user",
@@ -79,10 +78,9 @@ async fn each_limit_of_the_server_is_named() {
     served.stop().await;
 }
 
-#[tokio::test]
-async fn a_loss_is_told_at_once_while_the_handler_waits() {
+async fn a_loss_is_told_at_once_while_the_handler_waits(wire: Wire) {
     let (served, _) = serve(limited(|limits| limits.per_call_max = 3), |server| server);
-    let mut client = connect(&served, roomy()).await;
+    let mut client = connect(&served, wire, roomy()).await;
     let fds = nigh::Descriptors::new();
     let (say, said) = tokio::sync::mpsc::channel::<Payload>(1);
     let mut request = Request::new(tokio_stream::wrappers::ReceiverStream::new(said));
@@ -99,15 +97,14 @@ async fn a_loss_is_told_at_once_while_the_handler_waits() {
     served.stop().await;
 }
 
-#[tokio::test]
-async fn one_user_shares_one_allowance_over_all_its_connections() {
+async fn one_user_shares_one_allowance_over_all_its_connections(wire: Wire) {
     let (served, mirror) = serve(roomy(), |server| {
         let mut limits = nigh::Limits::default();
         limits.connections.descriptors_per_uid_max = 4;
         server.limits(limits)
     });
-    let mut first = connect(&served, roomy()).await;
-    let mut second = connect(&served, roomy()).await;
+    let mut first = connect(&served, wire, roomy()).await;
+    let mut second = connect(&served, wire, roomy()).await;
     let held = tokio::spawn(async move {
         let mut request = Request::new(message(&[], 0));
         for _ in 0..3 {
@@ -124,10 +121,9 @@ async fn one_user_shares_one_allowance_over_all_its_connections() {
     served.stop().await;
 }
 
-#[tokio::test]
-async fn the_callers_limits_hold_for_answers() {
+async fn the_callers_limits_hold_for_answers(wire: Wire) {
     let (served, _) = serve(roomy(), |server| server);
-    let mut client = connect(&served, limited(|limits| limits.per_call_max = 2)).await;
+    let mut client = connect(&served, wire, limited(|limits| limits.per_call_max = 2)).await;
     assert_eq!(carry_soon(&mut client, 2).await, 2);
     assert_exhausted(
         carry(&mut client, 3).await,
@@ -138,12 +134,11 @@ async fn the_callers_limits_hold_for_answers() {
     served.stop().await;
 }
 
-#[tokio::test]
-async fn a_message_with_many_files_is_carried_in_pieces() {
+async fn a_message_with_many_files_is_carried_in_pieces(wire: Wire) {
     let (served, _) = serve(limited(|limits| limits.per_message_max = 7), |server| {
         server
     });
-    let mut client = connect(&served, roomy()).await;
+    let mut client = connect(&served, wire, roomy()).await;
     assert_eq!(carry_soon(&mut client, 60).await, 60);
     served.stop().await;
 }
@@ -155,8 +150,7 @@ async fn refused(channel: Channel) -> String {
     status.message().to_owned()
 }
 
-#[tokio::test]
-async fn where_nothing_can_be_carried_nothing_is_sent() {
+async fn where_nothing_can_be_carried_nothing_is_sent(wire: Wire) {
     let served = Served::plain();
     let plain = Channel::connect(served.address()).await.unwrap();
     assert!(
@@ -164,19 +158,16 @@ async fn where_nothing_can_be_carried_nothing_is_sent() {
             .await
             .contains(&Incapable::NotAsked.to_string())
     );
-    let options = || Channel::options().descriptors(FdLimits::default());
+    let options = || {
+        Channel::options()
+            .wire(wire)
+            .descriptors(FdLimits::default())
+    };
     let channel = options().connect(served.address()).await.unwrap();
     assert!(
         refused(channel)
             .await
             .contains(&Incapable::NotAccepted.to_string())
-    );
-    let wire = options().wire(nigh::Wire::Nigh);
-    let channel = wire.connect(served.address()).await.unwrap();
-    assert!(
-        refused(channel)
-            .await
-            .contains(&Incapable::NighWire.to_string())
     );
     let tcp = options().lazy("tcp:127.0.0.1:1").unwrap();
     assert!(
@@ -227,8 +218,7 @@ async fn a_stock_server_is_never_sent_a_descriptor() {
     serving.abort();
 }
 
-#[tokio::test]
-async fn a_service_that_did_not_opt_in_gets_nothing() {
+async fn a_service_that_did_not_opt_in_gets_nothing(wire: Wire) {
     let socket = nigh_testkit::TempSocket::private();
     let listener = bind(&socket, 0o600);
     let mirror = nigh_testkit::service::proto::test_server::TestServer::new(Mirror::default());
@@ -236,7 +226,7 @@ async fn a_service_that_did_not_opt_in_gets_nothing() {
         let server = server.service(mirror).health();
         server.receive_descriptors("grpc.health.v1.Health", FdLimits::default())
     });
-    let mut client = connect(&served, roomy()).await;
+    let mut client = connect(&served, wire, roomy()).await;
     let status = carry(&mut client, 1).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(
@@ -271,7 +261,7 @@ async fn a_listener_without_receivers_has_the_kernel_refuse() {
     assert!(!takes(&served.socket));
     served.stop().await;
     let (served, _) = serve(roomy(), |server| server);
-    let mut client = connect(&served, roomy()).await;
+    let mut client = connect(&served, Wire::Auto, roomy()).await;
     client.echo(message(&[], 0)).await.unwrap();
     assert!(takes(&served.socket));
     served.stop().await;
@@ -299,4 +289,14 @@ async fn a_name_that_is_not_served_is_a_mistake() {
     let server = Server::new().receive_descriptors("no.Such", FdLimits::default());
     let error = server.serve(listener).await.unwrap_err();
     assert!(error.to_string().contains("no.Such"), "{error}");
+}
+
+on_both_wires! {
+    each_limit_of_the_server_is_named,
+    a_loss_is_told_at_once_while_the_handler_waits,
+    one_user_shares_one_allowance_over_all_its_connections,
+    the_callers_limits_hold_for_answers,
+    a_message_with_many_files_is_carried_in_pieces,
+    where_nothing_can_be_carried_nothing_is_sent,
+    a_service_that_did_not_opt_in_gets_nothing,
 }

@@ -3,13 +3,15 @@
 use std::io::IoSlice;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use nigh::{Channel, DescriptorsExt as _, FdLimits, Policy};
+use nigh::{Channel, DescriptorsExt as _, FdLimits, Policy, Wire};
 use nigh_testkit::service::proto::test_client::TestClient;
 use nigh_testkit::service::proto::{DownloadRequest, Payload};
 use nigh_testkit::{Child, TempSocket};
 use tonic::{Code, Request, Status};
 
-use super::service::{generous, mentioned, message, named, roomy, serve};
+use super::service::{
+    generous, mentioned, message, named, on_both_wires, roomy, serve, wire_of_child, word,
+};
 use super::table::{self, Inside};
 
 /// Sends so many files, and gets them back.
@@ -24,8 +26,8 @@ async fn carry(client: &mut TestClient<Channel>, count: usize) -> Result<usize, 
     Ok(mentioned(reply.get_ref()).len())
 }
 
-async fn client_of(address: &str) -> TestClient<Channel> {
-    let options = Channel::options().descriptors(roomy());
+async fn client_of(address: &str, wire: Wire) -> TestClient<Channel> {
+    let options = Channel::options().wire(wire).descriptors(roomy());
     TestClient::new(options.connect(address).await.unwrap())
 }
 
@@ -41,12 +43,12 @@ fn leave(free: usize) -> Vec<OwnedFd> {
     taken
 }
 
-#[tokio::test]
-async fn a_caller_without_descriptors_left_loses_the_call_that_brings_them() {
+async fn a_caller_without_descriptors_left_loses_the_call_that_brings_them(wire: Wire) {
     let (served, mirror) = serve(roomy(), generous);
     mirror.gate.add_permits(99);
-    let child =
-        Child::test("fds::losses::starved_caller").env("NIGH_TEST_SERVER", served.socket.address());
+    let child = Child::test("fds::losses::starved_caller")
+        .env("NIGH_TEST_SERVER", served.socket.address())
+        .env("NIGH_TEST_WIRE", word(wire));
     child.run_async().await.assert_success();
     assert_eq!(
         served.counts().connections_admitted,
@@ -59,7 +61,11 @@ async fn a_caller_without_descriptors_left_loses_the_call_that_brings_them() {
 #[tokio::test]
 #[ignore = "runs as a child of a_caller_without_descriptors_left_loses_the_call_that_brings_them"]
 async fn starved_caller() {
-    let mut client = client_of(&nigh_testkit::child_variable("NIGH_TEST_SERVER")).await;
+    let mut client = client_of(
+        &nigh_testkit::child_variable("NIGH_TEST_SERVER"),
+        wire_of_child(),
+    )
+    .await;
     carry(&mut client, 3).await.unwrap();
     let taken = leave(3);
     // The loss is told as soon as it is known: with the head of the answer, or with a message.
@@ -87,8 +93,7 @@ async fn read_all(client: &mut TestClient<Channel>) -> Result<Vec<OwnedFd>, Stat
     Ok(came)
 }
 
-#[tokio::test]
-async fn a_server_without_descriptors_left_fails_the_call_that_brings_them() {
+async fn a_server_without_descriptors_left_fails_the_call_that_brings_them(wire: Wire) {
     let mut child = Child::test("fds::losses::starved_server").spawn();
     let (mut child, address) = tokio::task::spawn_blocking(move || {
         let address = child.wait_for("serving ");
@@ -96,7 +101,7 @@ async fn a_server_without_descriptors_left_fails_the_call_that_brings_them() {
     })
     .await
     .unwrap();
-    let mut client = client_of(&address).await;
+    let mut client = client_of(&address, wire).await;
     carry(&mut client, 1).await.unwrap();
     client.hold(message(&[], 0)).await.unwrap();
     let status = carry(&mut client, 10).await.unwrap_err();
@@ -123,13 +128,13 @@ async fn starved_server() {
     std::future::pending::<()>().await;
 }
 
-#[tokio::test]
-async fn too_many_in_flight_fails_the_call_and_not_the_connection() {
+async fn too_many_in_flight_fails_the_call_and_not_the_connection(wire: Wire) {
     nigh_testkit::require_root!();
     let (served, _) = serve(roomy(), |server| generous(server).policy(Policy::any()));
     let child = Child::test("fds::losses::many_in_flight")
         .user(61_998, 61_998, &[])
-        .env("NIGH_TEST_SERVER", served.socket.address());
+        .env("NIGH_TEST_SERVER", served.socket.address())
+        .env("NIGH_TEST_WIRE", word(wire));
     child.run_async().await.assert_success();
     assert_eq!(
         served.counts().connections_admitted,
@@ -142,7 +147,11 @@ async fn too_many_in_flight_fails_the_call_and_not_the_connection() {
 #[tokio::test]
 #[ignore = "runs as a child of too_many_in_flight_fails_the_call_and_not_the_connection"]
 async fn many_in_flight() {
-    let mut client = client_of(&nigh_testkit::child_variable("NIGH_TEST_SERVER")).await;
+    let mut client = client_of(
+        &nigh_testkit::child_variable("NIGH_TEST_SERVER"),
+        wire_of_child(),
+    )
+    .await;
     carry(&mut client, 3).await.unwrap();
     nigh_testkit::limit_descriptors(100);
     let (from, to) = nigh_socket::UnixStream::pair().unwrap();
@@ -166,8 +175,7 @@ async fn many_in_flight() {
     }
 }
 
-#[tokio::test]
-async fn a_caller_that_takes_none_by_the_kernels_word_fails_its_own_call() {
+async fn a_caller_that_takes_none_by_the_kernels_word_fails_its_own_call(wire: Wire) {
     let (served, _) = serve(roomy(), generous);
     let connected = std::os::unix::net::UnixStream::connect(served.socket.path()).unwrap();
     connected.set_nonblocking(true).unwrap();
@@ -178,7 +186,7 @@ async fn a_caller_that_takes_none_by_the_kernels_word_fails_its_own_call() {
     }
     drop(stream);
     let number = nigh_testkit::inherited(connected.into());
-    let mut client = client_of(&format!("fd:{number}")).await;
+    let mut client = client_of(&format!("fd:{number}"), wire).await;
     let status = carry(&mut client, 2).await.unwrap_err();
     assert_not_permitted(&status);
     client.echo(message(&[], 0)).await.unwrap();
@@ -217,13 +225,12 @@ async fn through_a_socket_that_takes_none(server: &nigh::Address) -> Option<Temp
     Some(place)
 }
 
-#[tokio::test]
-async fn a_caller_whose_kernel_may_not_send_fails_its_own_call() {
+async fn a_caller_whose_kernel_may_not_send_fails_its_own_call(wire: Wire) {
     let (served, _) = serve(roomy(), generous);
     let Some(place) = through_a_socket_that_takes_none(&served.address()).await else {
         return;
     };
-    let mut client = client_of(&place.address()).await;
+    let mut client = client_of(&place.address(), wire).await;
     assert_not_permitted(&carry(&mut client, 2).await.unwrap_err());
     client.echo(message(&[], 0)).await.unwrap();
     // In the middle of a stream, too; the handler that waits for its next message does not keep the caller waiting.
@@ -283,4 +290,12 @@ async fn in_grpcfds_way_a_refusal_of_the_kernel_fails_its_call_alone_too() {
         client.echo(Payload::default()).await.unwrap();
         server.served.stop().await;
     }
+}
+
+on_both_wires! {
+    a_caller_without_descriptors_left_loses_the_call_that_brings_them,
+    a_server_without_descriptors_left_fails_the_call_that_brings_them,
+    too_many_in_flight_fails_the_call_and_not_the_connection,
+    a_caller_whose_kernel_may_not_send_fails_its_own_call,
+    a_caller_that_takes_none_by_the_kernels_word_fails_its_own_call,
 }

@@ -4,6 +4,7 @@ mod association;
 mod checks;
 mod elsewhere;
 mod ends;
+mod frames;
 mod inode;
 mod kinds;
 mod leaks;

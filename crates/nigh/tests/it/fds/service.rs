@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use nigh::{Channel, Descriptors, DescriptorsExt as _, FdIndex, FdLimits, Server};
+use nigh::{Channel, Descriptors, DescriptorsExt as _, FdIndex, FdLimits, Server, Wire};
 use nigh_testkit::service::proto::test_client::TestClient;
 use nigh_testkit::service::proto::test_server::{Test, TestServer};
 use nigh_testkit::service::proto::{
@@ -161,7 +161,10 @@ impl Test for Mirror {
     /// Takes nothing and waits; then it answers as `echo` does.
     async fn hold(&self, request: Request<Payload>) -> Result<Response<Payload>, Status> {
         self.holding.add_permits(1);
-        let _opened = self.gate.acquire().await;
+        // Each opening lets one through.
+        if let Ok(opened) = self.gate.acquire().await {
+            opened.forget();
+        }
         self.echo(request).await
     }
 }
@@ -194,7 +197,45 @@ pub(crate) fn generous(server: Server) -> Server {
     server.limits(limits)
 }
 
-pub(crate) async fn connect(served: &Served, limits: FdLimits) -> TestClient<Channel> {
-    let options = Channel::options().descriptors(limits);
+pub(crate) async fn connect(served: &Served, wire: Wire, limits: FdLimits) -> TestClient<Channel> {
+    let options = Channel::options().wire(wire).descriptors(limits);
     TestClient::new(options.connect(served.address()).await.unwrap())
 }
+
+/// The wire that a test's child is to speak, as a word in its environment.
+pub(crate) fn word(wire: Wire) -> &'static str {
+    match wire {
+        Wire::Nigh => "nigh",
+        _ => "http2",
+    }
+}
+
+pub(crate) fn wire_of_child() -> Wire {
+    match nigh_testkit::child_variable("NIGH_TEST_WIRE").as_str() {
+        "nigh" => Wire::Nigh,
+        _ => Wire::Http2,
+    }
+}
+
+/// Each of these functions as a test over each wire that carries descriptors.
+macro_rules! on_both_wires {
+    ($($case:ident),+ $(,)?) => {
+        mod over_nigh {
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    super::$case(nigh::Wire::Nigh).await;
+                }
+            )+
+        }
+        mod over_http2 {
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    super::$case(nigh::Wire::Http2).await;
+                }
+            )+
+        }
+    };
+}
+pub(crate) use on_both_wires;

@@ -25,6 +25,29 @@ fn golden(names: &[&str]) -> Vec<u8> {
     bytes
 }
 
+#[test]
+fn descriptors_are_shown_with_their_frame() {
+    let mut bytes = Bytes::new(None, 256);
+    let names = ["greeting-client-descriptors", "fds", "request-new-path"];
+    let asked = lines(&bytes.feed(Side::Client, &golden(&names), MS));
+    assert!(
+        asked[0].ends_with("descriptors_per_frame=64"),
+        "{}",
+        asked[0]
+    );
+    assert_eq!(
+        asked[1],
+        "nigh FDS stream=65536 descriptors=3 first_index=2"
+    );
+    let names = ["greeting-server-takes-none", "fds-too-many-in-flight"];
+    let answered = lines(&bytes.feed(Side::Server, &golden(&names), MS));
+    assert!(answered[0].ends_with("descriptors_per_frame=0"));
+    assert!(
+        answered[1].ends_with("lost=too many in flight")
+            || answered[1].ends_with("lost=\"too many in flight\"")
+    );
+}
+
 fn client() -> Vec<u8> {
     let names = [
         "greeting-client",

@@ -86,6 +86,7 @@ fn greetings(dice: &mut Dice) -> (Greeting, Greeting) {
         connection_window: dice.one_of(&[1, 1500, 9000, 60_000]),
         streams_max: calls,
         paths_max: paths,
+        descriptors_max: 0,
     };
     let client = Greeting {
         streams_max: 0,
@@ -155,7 +156,7 @@ async fn open(mut io: Io, ours: Greeting) -> (Handle, impl Future<Output = ()> +
     let permits = Arc::new(Semaphore::new(usize::try_from(theirs.streams_max).unwrap()));
     let own = Client::new(theirs.paths_max, Arc::clone(&permits), line, false);
     let conn = Arc::new(Conn {
-        link: Arc::new(Link::new(ours, theirs, own)),
+        link: Arc::new(Link::new((ours, theirs), own, None)),
         permits,
         address: Address::Path("/virtual".into()),
     });
@@ -173,7 +174,7 @@ async fn make(handle: Arc<Handle>, plan: Plan) -> Outcome {
     *request.uri_mut() = plan.path().parse().unwrap();
     *request.headers_mut() = plan.headers();
     let calling = async {
-        match call(&handle, request, &mut None).await {
+        match call(&handle, request, &mut None, &mut None).await {
             Ok(response) => plan.read(response).await,
             Err(Refused::Unseen(..)) => Outcome::Unsent,
             Err(Refused::Failed(status)) => Outcome::Ended {

@@ -29,6 +29,7 @@ impl Reader {
         let accepted = Accepted {
             frame_bytes_max: 1 << 24,
             header_bytes_max: 1 << 20,
+            descriptors: false,
         };
         Self {
             head: BytesMut::new(),
@@ -192,7 +193,12 @@ impl Watch {
                 }
                 return Ok(());
             }
-            Kind::Ping | Kind::Pong | Kind::GoAway | Kind::Window | Kind::Ignorable(_) => {
+            Kind::Ping
+            | Kind::Pong
+            | Kind::GoAway
+            | Kind::Window
+            | Kind::Fds
+            | Kind::Ignorable(_) => {
                 return Ok(());
             }
             _ => {}
@@ -267,7 +273,12 @@ impl Watch {
                     call.into_iter().for_each(|call| call.is_over = true);
                 }
             }
-            Kind::Ping | Kind::Pong | Kind::GoAway | Kind::Unseen | Kind::Ignorable(_) => {}
+            Kind::Ping
+            | Kind::Pong
+            | Kind::GoAway
+            | Kind::Fds
+            | Kind::Unseen
+            | Kind::Ignorable(_) => {}
         }
         Ok(())
     }

@@ -2,24 +2,27 @@
 //!
 //! Lock order: a call's lock, then the link's. The link never calls into a call while it holds its own lock.
 
+mod incoming;
+
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Context;
 
 use futures_util::task::AtomicWaker;
 use tokio::sync::{Semaphore, watch};
 
-use super::arrivals::{Arrival, Arrivals};
-use super::attachment::Attachment;
-use super::call::{Call, Came};
-use super::closer;
-use super::error::{Incapable, Loss};
-use super::frame::{Fds, Frame, Hello, Malformed, PING};
-use super::inode::InodeTable;
-use super::limits::FdLimits;
-use super::outbound::{Carried, LooseQueue, Out, Outbound};
-use super::quota::Account;
+use crate::fd::arrivals::Arrivals;
+use crate::fd::attachment::Attachment;
+use crate::fd::call::Call;
+use crate::fd::closer;
+use crate::fd::error::Incapable;
+use crate::fd::frame::{Fds, Frame, Hello, PING};
+use crate::fd::inode::InodeTable;
+use crate::fd::limits::FdLimits;
+use crate::fd::outbound::{Carried, LooseQueue, Out, Outbound};
+use crate::fd::quota::Account;
+pub(crate) use incoming::Announced;
 
 /// What a connection takes, and how it accounts for it.
 #[derive(Debug)]
@@ -72,9 +75,9 @@ pub(crate) struct Link {
     terms: Terms,
     account: Account,
     state: Mutex<State>,
-    pub(super) loose: LooseQueue,
+    pub(in crate::fd) loose: LooseQueue,
     arrivals: Mutex<Arrivals>,
-    pub(super) writer: AtomicWaker,
+    pub(in crate::fd) writer: AtomicWaker,
     /// Whether something waits in `state.out`: what the writer looks at before it takes the lock.
     waiting: AtomicBool,
     peering: watch::Sender<Peering>,
@@ -83,6 +86,9 @@ pub(crate) struct Link {
     inodes: Option<Arc<InodeTable>>,
     /// Whether the socket is to be read with `recvmsg`.
     receives: AtomicBool,
+    /// Whether the connection speaks the nigh wire: descriptors ride on its frames (docs/wire/nigh.md, 13), and a call's
+    /// number is its stream.
+    is_nigh: AtomicBool,
 }
 
 impl Link {
@@ -99,17 +105,48 @@ impl Link {
             peering: watch::Sender::new(Peering::Unknown),
             permits: Arc::new(Semaphore::new(0)),
             inodes: table.then(|| Arc::new(InodeTable::new(terms.limits.per_connection_max))),
-            receives: AtomicBool::new(table),
+            receives: AtomicBool::new(table || side == Side::Client),
+            is_nigh: AtomicBool::new(false),
             terms,
         };
-        if side == Side::Client {
-            let mut greeting = link.hello().encode();
-            greeting.extend_from_slice(&PING);
-            link.state().out.push_back(Out::Bytes(greeting));
-            link.waiting.store(true, Ordering::Release);
-            link.receives.store(true, Ordering::Release);
-        }
         Arc::new(link)
+    }
+
+    /// A client's HELLO, over HTTP/2.
+    pub(in crate::fd) fn offer(&self) {
+        if self.side == Side::Client {
+            let mut greeting = self.hello().encode();
+            greeting.extend_from_slice(&PING);
+            self.push(Out::Bytes(greeting));
+        }
+    }
+
+    /// How many descriptors this side takes in one frame; 0: none.
+    pub(crate) fn per_message(&self) -> u16 {
+        match self.terms.accepts {
+            true => self.terms.limits.per_message(),
+            false => 0,
+        }
+    }
+
+    /// Both greetings of the nigh wire agreed on descriptors: the other end takes so many in one frame.
+    pub(crate) fn ride_on_frames(&self, per_message: u16) {
+        self.is_nigh.store(true, Ordering::Release);
+        self.receives.fetch_or(self.terms.accepts, Ordering::AcqRel);
+        self.peering.send_replace(Peering::Nigh(Hello {
+            accepts: per_message > 0,
+            per_message,
+            calls: u32::MAX,
+        }));
+    }
+
+    pub(in crate::fd) fn is_nigh(&self) -> bool {
+        self.is_nigh.load(Ordering::Acquire)
+    }
+
+    /// Registers who writes the connection: woken when something was attached.
+    pub(crate) fn register_writer(&self, cx: &Context<'_>) {
+        self.writer.register(cx.waker());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -124,16 +161,17 @@ impl Link {
         })
     }
 
-    pub(super) fn side(&self) -> Side {
+    pub(in crate::fd) fn side(&self) -> Side {
         self.side
     }
 
+    /// grpcfd's table, on the wires that have its way.
     pub(crate) fn inodes(&self) -> Option<&Arc<InodeTable>> {
-        self.inodes.as_ref()
+        self.inodes.as_ref().filter(|_| !self.is_nigh())
     }
 
     /// Whether descriptors may come now.
-    pub(super) fn receives(&self) -> bool {
+    pub(in crate::fd) fn receives(&self) -> bool {
         self.receives.load(Ordering::Acquire)
     }
 
@@ -171,19 +209,33 @@ impl Link {
     }
 
     fn push(&self, out: Out) {
+        self.enqueue(out);
+        self.wake_writer();
+    }
+
+    fn enqueue(&self, out: Out) {
         let mut state = self.state();
         if state.closed {
             return;
         }
         state.out.push_back(out);
         self.waiting.store(true, Ordering::Release);
-        drop(state);
+    }
+
+    /// Something was queued.
+    pub(in crate::fd) fn wake_writer(&self) {
         self.writer.wake();
     }
 
-    /// Queues one descriptor. The caller holds its call's lock, so that indices stay in order.
-    pub(super) fn queue(&self, id: u64, index: u32, attachment: Arc<Attachment>, call: &Arc<Call>) {
-        self.push(Out::Fd {
+    /// Queues one descriptor. The caller holds its call's lock, so that indices stay in order, and wakes the writer after.
+    pub(in crate::fd) fn queue(
+        &self,
+        id: u64,
+        index: u32,
+        attachment: Arc<Attachment>,
+        call: &Arc<Call>,
+    ) {
+        self.enqueue(Out::Fd {
             id,
             index,
             attachment,
@@ -191,12 +243,12 @@ impl Link {
         });
     }
 
-    pub(super) fn has_waiting(&self) -> bool {
+    pub(crate) fn has_waiting(&self) -> bool {
         self.waiting.load(Ordering::Acquire)
     }
 
     /// The next frame to write, with the descriptors that go with it.
-    pub(super) fn next_frame(&self) -> Option<Outbound> {
+    pub(crate) fn next_frame(&self) -> Option<Outbound> {
         let per_message = match self.peering() {
             Peering::Nigh(hello) => hello.per_message.min(self.terms.limits.per_message()),
             _ => 1,
@@ -224,6 +276,7 @@ impl Link {
                 continue;
             };
             let mut outbound = Outbound::default();
+            outbound.is_nigh = self.is_nigh();
             outbound.carried.push(Carried {
                 fd,
                 index,
@@ -240,174 +293,8 @@ impl Link {
                 count: u16::try_from(outbound.carried.len()).unwrap_or(u16::MAX),
                 loss: 0,
             };
-            outbound.bytes = Frame::Fds(frame).encode();
-            outbound.frame = Some(frame);
+            outbound.announce(frame);
             return Some(outbound);
-        }
-    }
-
-    // What comes in.
-
-    /// The socket received descriptors.
-    pub(super) fn arrived(&self, arrival: Arrival) {
-        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        arrivals.push(arrival);
-        let extra = arrivals.surplus();
-        drop(arrivals);
-        if let Some(extra) = extra {
-            self.stray(extra);
-        }
-    }
-
-    /// The reader found one of our frames.
-    pub(super) fn found(
-        self: &Arc<Self>,
-        at: u64,
-        frame: Result<Frame, Malformed>,
-    ) -> Result<(), Malformed> {
-        let peering = self.peering();
-        let known = matches!(peering, Peering::Nigh(_));
-        match frame {
-            // The first, in its place; any other is ignored [3.2, 3.5].
-            Ok(Frame::Hello(hello)) if peering == Peering::Unknown => self.greeted(hello),
-            Ok(Frame::Fds(fds)) if known => {
-                let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-                let arrival = arrivals.at(at);
-                drop(arrivals);
-                self.deliver(fds, arrival)?;
-            }
-            Ok(Frame::Done(id)) if known && self.side == Side::Server => self.done(id),
-            Err(malformed) if known => return Err(malformed),
-            // Before a HELLO such a frame means nothing here.
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn deliver(self: &Arc<Self>, fds: Fds, arrival: Option<Arrival>) -> Result<(), Malformed> {
-        let Some(call) = self.call_of(fds.call)? else {
-            closer::drop_off(arrival);
-            return Ok(());
-        };
-        match self.check(&call, fds, arrival) {
-            Ok(came) => {
-                let late = call.arrived(fds.first, came);
-                if !late.is_empty() {
-                    closer::drop_off(late);
-                }
-            }
-            Err(loss) => call.lose(loss),
-        }
-        Ok(())
-    }
-
-    fn check(&self, call: &Call, fds: Fds, arrival: Option<Arrival>) -> Result<Vec<Came>, Loss> {
-        if fds.loss != 0 {
-            return Err(Loss::of_code(fds.loss));
-        }
-        let (came, truncated) = arrival.map_or((Vec::new(), false), |arrival| {
-            (arrival.fds, arrival.truncated)
-        });
-        let announced = usize::from(fds.count);
-        let limit = self.terms.limits.per_message();
-        let fits = if truncated {
-            Err(Loss::Truncated)
-        } else if announced != came.len() {
-            Err(Loss::Count {
-                announced,
-                came: came.len(),
-            })
-        } else if announced > usize::from(limit) {
-            Err(Loss::PerMessage {
-                limit: limit.into(),
-            })
-        } else if !self.terms.accepts {
-            Err(Loss::NotAccepted)
-        } else {
-            call.room(fds.first, announced)
-        };
-        if let Err(loss) = fits {
-            closer::drop_off(came);
-            return Err(loss);
-        }
-        let mut charged = Vec::with_capacity(came.len());
-        let mut came = came.into_iter();
-        for fd in came.by_ref() {
-            match self.account.charge() {
-                Ok(charge) => charged.push(Came {
-                    fd,
-                    _charge: charge,
-                }),
-                Err(loss) => {
-                    let rest: Vec<OwnedFd> = std::iter::once(fd).chain(came).collect();
-                    closer::drop_off((charged, rest));
-                    return Err(loss);
-                }
-            }
-        }
-        Ok(charged)
-    }
-
-    /// The call that descriptors came for; a server keeps them until its HEADERS come.
-    fn call_of(self: &Arc<Self>, id: u64) -> Result<Option<Arc<Call>>, Malformed> {
-        let mut state = self.state();
-        if let Some(entry) = state.calls.get(&id) {
-            return Ok(Some(Arc::clone(&entry.call)));
-        }
-        if self.side == Side::Client || state.closed {
-            return Ok(None);
-        }
-        // An honest client has no more calls with descriptors on their way than it was told [5.4].
-        let ahead_max = (self.terms.calls_max as usize).saturating_mul(2);
-        if state.unclaimed > ahead_max {
-            return Err(Malformed::TooManyCalls);
-        }
-        state.unclaimed += 1;
-        let call = Call::over(Arc::clone(self), id, self.terms.limits.per_call_max);
-        state.calls.insert(
-            id,
-            Entry {
-                call: Arc::clone(&call),
-                claimed: false,
-                sent: false,
-            },
-        );
-        Ok(Some(call))
-    }
-
-    fn done(&self, id: u64) {
-        let mut state = self.state();
-        if state.calls.get(&id).is_some_and(|entry| !entry.claimed) {
-            state.unclaimed -= 1;
-            let entry = state.calls.remove(&id);
-            drop(state);
-            if let Some(entry) = entry {
-                entry.call.end_receiving();
-            }
-        }
-    }
-
-    /// What came before this offset and belongs to no frame of ours.
-    pub(super) fn settle(&self, settled: u64) {
-        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        let strays = arrivals.strays(settled);
-        drop(arrivals);
-        for stray in strays {
-            self.stray(stray);
-        }
-    }
-
-    /// Descriptors outside any frame of ours: grpcfd's, or nobody's.
-    pub(super) fn stray(&self, stray: Arrival) {
-        match &self.inodes {
-            Some(table) => table.arrived(stray, &self.account),
-            None => {
-                tracing::debug!(
-                    "closed {} descriptors that nobody takes here",
-                    stray.fds.len()
-                );
-                closer::drop_off(stray);
-            }
         }
     }
 
@@ -418,6 +305,15 @@ impl Link {
         let mut state = self.state();
         let id = state.next_call;
         state.next_call += 1;
+        drop(state);
+        self.begin_as(id, call);
+        self.wake_writer();
+        id
+    }
+
+    /// As [`begin`](Self::begin), under a number that is known; the caller looks after the writer.
+    pub(in crate::fd) fn begin_as(self: &Arc<Self>, id: u64, call: &Arc<Call>) {
+        let mut state = self.state();
         let entry = Entry {
             call: Arc::clone(call),
             claimed: true,
@@ -428,7 +324,6 @@ impl Link {
         }
         drop(state);
         call.go_over(self, id, self.terms.limits.per_call_max);
-        id
     }
 
     /// A call's HEADERS have come to the server. `None`: that number is in use.
@@ -458,7 +353,8 @@ impl Link {
     pub(crate) fn end(&self, id: u64) {
         let mut state = self.state();
         let entry = state.calls.remove(&id);
-        if self.side == Side::Client && entry.is_some_and(|entry| entry.sent) {
+        let is_told = entry.is_some_and(|entry| entry.sent) && !self.is_nigh();
+        if self.side == Side::Client && is_told {
             state.out.retain(|out| !out.is_of(id));
             drop(state);
             self.push(Out::Bytes(Frame::Done(id).encode()));
@@ -493,7 +389,7 @@ impl Link {
     }
 
     #[cfg(test)]
-    pub(super) fn held(&self) -> (u32, usize) {
+    pub(in crate::fd) fn held(&self) -> (u32, usize) {
         (self.account.held(), self.state().calls.len())
     }
 }
