@@ -14,6 +14,7 @@ mod message;
 mod program;
 mod published;
 mod restarts;
+mod run;
 mod serve;
 mod support;
 mod tap;
