@@ -216,6 +216,11 @@ impl Listener {
         self.is_shared || self.is_lent.load(Ordering::Acquire)
     }
 
+    /// Whether a parent or a service manager gave it to us, and holds it too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
     pub(crate) fn from_parts(
         fd: OwnedFd,
         published: Option<Published>,
