@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use nigh_socket::lane::{Lane, LaneStream, Spin};
-use nigh_socket::{Stream, UnixStream};
+use nigh_socket::lane::{Lane, LaneStream};
+use nigh_socket::{Spin, Stream, UnixStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::fd::{Carrier, FdSend, FdSocket, Link, Reception, Unsent};
@@ -199,12 +199,13 @@ impl Io {
     }
 
     /// Prepares the socket for frames: room for a large message, and fewer receives where no descriptors come.
-    pub(crate) fn suit_frames(&mut self) {
+    pub(crate) fn suit_frames(&mut self, spin: Spin) {
         /// `net.core.wmem_max` of stock kernels; more is not given, and more brings nothing.
         const SEND_BUFFER_BYTES: usize = 212_992;
         let stream = match &mut self.transport {
             Transport::Plain(Socket::Bare(Stream::Unix(stream))) => {
                 stream.expect_bytes_only();
+                stream.set_spin(spin);
                 &*stream
             }
             Transport::Plain(Socket::WithFds(socket)) => socket.carrier(),
@@ -235,8 +236,10 @@ impl Io {
 
     /// Whether it is worth to look for what comes next before sleeping.
     pub(crate) fn set_eager(&mut self, is_eager: bool) {
-        if let Transport::Lane(lane) = &mut self.transport {
-            lane.set_eager(is_eager);
+        match &mut self.transport {
+            Transport::Lane(lane) => lane.set_eager(is_eager),
+            Transport::Plain(Socket::Bare(Stream::Unix(stream))) => stream.set_eager(is_eager),
+            _ => {}
         }
     }
 

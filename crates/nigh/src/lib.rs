@@ -33,8 +33,8 @@ pub use fd::{
     Loss, TakeError, UnsentError, reopen,
 };
 pub use limits::{Http1Limits, Http2Limits, Limits, NighLimits};
+pub use nigh_socket::Spin;
 pub use nigh_socket::handover::{HandoverError, HandoverOptions, Succession};
-pub use nigh_socket::lane::Spin;
 pub use nigh_socket::systemd::{Notifier, NotifyError};
 pub use nigh_socket::{
     Address, AddressError, BindError, BindFault, Counters, Counts, Drained, Existing, FileKind,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use nigh_socket::Spin;
+
 use crate::shared_memory::SharedMemory;
 
 /// How often a silent peer over TCP is asked for a sign of life, and how long that may take, unless
@@ -133,6 +135,9 @@ pub struct NighLimits {
     /// Whether callers may move to shared memory. Default off; also set by
     /// [`Server::shared_memory`](crate::Server::shared_memory).
     pub shared_memory: SharedMemory,
+    /// Whether a connection without a call looks for the next one for a moment before it sleeps. Default
+    /// [`Spin::adaptive`]; connections that carry descriptors never do.
+    pub spin: Spin,
 }
 
 impl Default for NighLimits {
@@ -147,6 +152,7 @@ impl Default for NighLimits {
             keepalive: None,
             keepalive_timeout: Duration::from_secs(20),
             shared_memory: SharedMemory::off(),
+            spin: Spin::adaptive(),
         }
     }
 }

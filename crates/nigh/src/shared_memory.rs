@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use nigh_socket::lane::{LANE_DESCRIPTORS, Lane, LaneError, RING_BYTES, RING_BYTES_MAX, Spin};
-use nigh_socket::{ByteStream as _, Policy, UnixStream};
+use nigh_socket::lane::{LANE_DESCRIPTORS, Lane, LaneError, RING_BYTES, RING_BYTES_MAX};
+use nigh_socket::{ByteStream as _, Policy, Spin, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::io::Io;

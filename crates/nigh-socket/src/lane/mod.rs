@@ -17,15 +17,14 @@ mod memory;
 #[cfg(test)]
 mod model;
 pub(crate) mod protocol;
-mod spin;
 mod stream;
 mod wakers;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+pub use crate::spin::Spin;
 pub use error::{LaneError, LaneFault};
-pub use spin::Spin;
 pub use stream::LaneStream;
 
 use crate::stream::UnixStream;

@@ -17,9 +17,9 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::task::coop;
 
 use super::protocol::{Found, Memory as _, Name, Reader, Writer};
-use super::spin::{Luck, Spin};
 use super::wakers::{Direction, Wakers};
 use super::{Lane, LaneFault, Side, memory};
+use crate::spin::{Luck, Spin};
 use crate::stream::UnixStream;
 use crate::sys::register::register;
 use crate::sys::shared::SharedPages;

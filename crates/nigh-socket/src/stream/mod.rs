@@ -1,6 +1,7 @@
 //! Byte streams a connection runs on: a Unix stream of our own, or TCP.
 
 mod descriptors;
+mod eager;
 mod file;
 
 use std::io::{self, IoSlice};
@@ -12,9 +13,11 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use self::eager::Eager;
 use crate::message::Asked;
 use crate::options::{Asks, socket_options};
 use crate::registered::Registered;
+use crate::spin::Spin;
 use crate::sys::msg;
 use crate::sys::receive::receive;
 
@@ -26,6 +29,7 @@ use crate::sys::receive::receive;
 pub struct UnixStream {
     socket: Registered,
     bytes_only: bool,
+    eager: Eager,
 }
 
 socket_options!(UnixStream, stream);
@@ -45,6 +49,7 @@ impl UnixStream {
         Ok(Self {
             socket: Registered::new(socket)?,
             bytes_only: false,
+            eager: Eager::default(),
         })
     }
 
@@ -52,6 +57,18 @@ impl UnixStream {
     /// descriptors all the same may then wait for an answer in vain; it harms nobody else.
     pub fn expect_bytes_only(&mut self) {
         self.bytes_only = true;
+    }
+
+    /// Whether a read that [`set_eager`](Self::set_eager) allows looks again for a moment before it waits. Default
+    /// [`Spin::Off`]. Between two processors it saves the wake-up, 20 µs on a virtual machine; it keeps the thread for as long,
+    /// and so happens only where this socket is the one that the thread reads from.
+    pub fn set_spin(&mut self, spin: Spin) {
+        self.eager.spin = spin;
+    }
+
+    /// Whether the next reads are what the thread waits for. Default no.
+    pub fn set_eager(&mut self, is_eager: bool) {
+        self.eager.is_eager = is_eager;
     }
 
     /// Two connected streams, both owned by this process.
@@ -105,15 +122,26 @@ impl AsyncRead for UnixStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let (room, bytes_only) = (buf.remaining(), self.bytes_only);
-        let received = ready!(self.socket.poll_read_to_end(
+        let this = self.get_mut();
+        let (room, bytes_only) = (buf.remaining(), this.bytes_only);
+        let polled = this.socket.poll_read_to_end(
             cx,
             |fd| attempt(|| receive(fd, buf)),
             |received| {
                 // In general a short read does not mean that nothing is left: data may be queued behind descriptors.
                 bytes_only && matches!(received, Ok(length) if *length < room)
-            }
-        ))?;
+            },
+        );
+        let socket = this.socket.as_fd();
+        let received = match polled {
+            Poll::Ready(received) => received?,
+            Poll::Pending => ready!(
+                this.eager
+                    .look(socket, || attempt(|| receive(socket, buf)))
+                    .map_or(Poll::Pending, Poll::Ready)
+            ),
+        };
+        this.eager.note(socket);
         Poll::Ready(received.map(drop))
     }
 }

@@ -297,8 +297,8 @@ impl Connector {
                 Some(_) => Socket::Bare(stream),
             };
             let io = Io::new(self.transport(socket).await?, None);
-            let shared_memory = &self.options.shared_memory;
-            Ok(nigh::open(io, self.address.clone(), keepalive, shared_memory).await)
+            let waits = (&self.options.shared_memory, self.options.spin);
+            Ok(nigh::open(io, self.address.clone(), keepalive, waits).await)
         };
         let must = self.options.wire == Wire::Nigh;
         let began = Instant::now();

@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
-use nigh_socket::{Address, AddressError, ConnectError, ConnectOptions, Peer, Policy};
+use nigh_socket::{Address, AddressError, ConnectError, ConnectOptions, Peer, Policy, Spin};
 use tonic::Status;
 use tonic::body::Body;
 
@@ -132,6 +132,7 @@ pub struct ChannelOptions {
     wire: Wire,
     nigh_answer_time: Duration,
     shared_memory: SharedMemory,
+    spin: Spin,
 }
 
 impl Default for ChannelOptions {
@@ -147,6 +148,7 @@ impl Default for ChannelOptions {
             wire: Wire::Auto,
             nigh_answer_time: Duration::from_millis(200),
             shared_memory: SharedMemory::off(),
+            spin: Spin::adaptive(),
         }
     }
 }
@@ -231,6 +233,14 @@ impl ChannelOptions {
     #[must_use]
     pub fn shared_memory(mut self, shared_memory: SharedMemory) -> Self {
         self.shared_memory = shared_memory;
+        self
+    }
+
+    /// Whether a call that is alone on a connection over the nigh wire looks for its answer for a moment before it sleeps. Default
+    /// [`Spin::adaptive`]; a channel with [`descriptors`](Self::descriptors) never does.
+    #[must_use]
+    pub fn spin(mut self, spin: Spin) -> Self {
+        self.spin = spin;
         self
     }
 

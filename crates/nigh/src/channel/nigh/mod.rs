@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use nigh_socket::Address;
 use nigh_socket::lane::LaneError;
+use nigh_socket::{Address, Spin};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 
@@ -110,7 +110,7 @@ pub(super) async fn open(
     mut io: Io,
     address: Address,
     keepalive: Option<(Duration, Duration)>,
-    shared_memory: &SharedMemory,
+    (shared_memory, spin): (&SharedMemory, Spin),
 ) -> Result<(Handle, impl Future<Output = ()> + Send + use<>), GreetingError> {
     // Descriptors stay on the socket: who asks for them is offered no shared memory (13.10).
     let (ours, (theirs, rest)) = match io.link() {
@@ -135,7 +135,7 @@ pub(super) async fn open(
             io = io.shed_descriptors();
         }
     }
-    io.suit_frames();
+    io.suit_frames(spin);
     let accepted = Accepted {
         descriptors: fds.is_some(),
         ..ours.accepted()

@@ -47,7 +47,7 @@ impl Wire for Nigh {
             }
             // The lane's place is taken until the connection has ended.
             let _place = place;
-            io.suit_frames();
+            io.suit_frames(session.limits.nigh.spin);
             let connection = Connection::new(io, rest, (ours, theirs), session);
             connection.run().await.map_err(WireError::named)
         })

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Whether a side of a lane looks for a moment before it sleeps.
+/// Whether one end of a connection looks for a moment for what comes next before it sleeps.
 ///
 /// Two processors that wait for each other asleep pay for a wake-up each time, 20 µs on a virtual machine. Looking costs the
 /// thread that looks: other tasks on it wait for as long.
@@ -13,7 +13,8 @@ pub enum Spin {
     #[default]
     Off,
     /// For at most so long, as long as that succeeds: each failure lets more waits pass, up to 255, before the next try.
-    /// Never when the peer last ran on this very processor.
+    /// Through shared memory never when the peer last ran on this very processor; on a socket nobody knows that, and it is
+    /// learned from failure.
     Adaptive(Duration),
 }
 
