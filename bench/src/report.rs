@@ -63,12 +63,11 @@ pub(crate) fn table(rounds: &[Round]) {
 
 fn line(cells: &HashMap<Cell, Vec<&Round>>, cell: Cell, found: &[&Round]) {
     let (place, scenario, variant) = cell;
-    let one = scenario.callers() == (1, 1);
     let value = |round: &Round| {
-        if one {
-            round.p50
-        } else {
+        if scenario.is_throughput() {
             1e6 / round.calls_per_second
+        } else {
+            round.p50
         }
     };
     let ratio = |top: Variant, bottom: Variant| {
