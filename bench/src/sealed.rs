@@ -163,7 +163,7 @@ async fn memory(
     };
     let mut reply = client.give(wish).await?;
     let index = reply.get_ref().fd;
-    Ok(sum(&*reply
+    Ok(sum(&reply
         .descriptors()
         .take_sealed(index, MESSAGE_MAX as u64)?))
 }
