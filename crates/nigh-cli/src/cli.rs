@@ -3,6 +3,7 @@
 mod bench;
 mod drpc;
 mod handover;
+mod run;
 mod sockets;
 
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ use crate::output::When;
 pub use bench::BenchArgs;
 pub use drpc::{DrpcArgs, FramingChoice};
 pub use handover::HandoverCommand;
+pub(crate) use run::program_name;
+pub use run::{NamedListen, RunArgs, StageArgs, control_address};
 pub use sockets::{
     BridgeArgs, DoctorArgs, EchoArgs, ListenArgs, LsArgs, PeersArgs, Place, RecvArgs, SendArgs,
     ShowArgs,
@@ -121,6 +124,12 @@ pub enum Command {
     /// See, fetch or give a server's listeners, as a successor does
     #[command(subcommand)]
     Handover(HandoverCommand),
+    /// Hold sockets for a command, keep it running, and replace it without losing a caller
+    #[command(after_help = run::HELP)]
+    Run(Box<RunArgs>),
+    /// Become the command of `nigh run`
+    #[command(name = "__stage", hide = true)]
+    Stage(StageArgs),
     /// Start a private server, call it in every way, and show what happened
     Demo(DemoArgs),
     /// Print a completion script
@@ -171,6 +180,10 @@ pub struct ServeArgs {
     /// is taken over.
     #[arg(long)]
     pub replace: bool,
+    /// Have the service manager (systemd, nigh run) keep the sockets, and take them back when started
+    /// anew, after a crash, too.
+    #[arg(long, conflicts_with_all = ["publish", "replace"])]
+    pub store: bool,
     /// Write the address into this file, for clients that are given published:FILE. With several
     /// addresses as often as there are addresses, in their order.
     #[arg(long, value_name = "FILE")]
@@ -373,6 +386,8 @@ enum ArgumentError {
     Mode,
     #[error("expected /package.Service/Method=POLICY")]
     Guard,
+    #[error("expected 1 to 64 letters, digits and any of . _ - @")]
+    Name,
     #[error("{0}")]
     Policy(nigh_socket::PolicyError),
 }

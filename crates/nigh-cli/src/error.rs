@@ -29,6 +29,7 @@ use crate::commands::received::ReceivedError;
 use crate::commands::serve::{NotServed, PublishCount};
 use crate::diag::OpenRootError;
 use crate::output::visible;
+use crate::run::RunError;
 
 /// A command that did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +88,12 @@ pub enum Failure {
         /// Why not.
         source: io::Error,
     },
+    /// A socket is not kept by the service manager.
+    #[error(transparent)]
+    Keep(#[from] nigh_socket::systemd::KeepError),
+    /// A command was not run, or does not say how it is.
+    #[error(transparent)]
+    Run(#[from] RunError),
     /// A listener's role is not served.
     #[error(transparent)]
     NotServed(#[from] NotServed),
@@ -174,6 +181,7 @@ impl Failure {
             | Self::OpenRoot(_) => 2,
             Self::Flagd(failure) => failure.exit_code(),
             Self::Bench(error) => error.exit_code(),
+            Self::Run(error) => error.exit_code(),
             Self::Drpc(CallError::Connect(_)) => 3,
             Self::Drpc(CallError::Status { status, .. }) => drpc_exit_code(*status),
             Self::Schema(SchemaError::Reflection(status)) | Self::Status(status) => {
@@ -214,6 +222,8 @@ impl Failure {
             Self::Bind(error) => error.hint().map(Into::into),
             Self::Serve(error) => error.hint().map(Into::into),
             Self::Notify(error) => error.hint().map(Into::into),
+            Self::Run(error) => error.hint().map(Into::into),
+            Self::Keep(error) => error.hint().map(Into::into),
             Self::NotServed(_)
             | Self::PublishCount(_)
             | Self::Demo(_)

@@ -15,6 +15,7 @@ mod fdinfo;
 pub mod greeting;
 pub mod output;
 mod pipe;
+mod run;
 pub mod tap;
 
 pub use bench::BenchError;
@@ -26,6 +27,7 @@ pub use commands::peers::NobodyThere;
 pub use commands::received::ReceivedError;
 pub use commands::serve::{NotServed, PublishCount};
 pub use error::Failure;
+pub use run::RunError;
 
 use std::error::Error as _;
 use std::io::{self, Write as _};
@@ -80,6 +82,7 @@ fn run(command: Command, when: When) -> Result<(), Failure> {
         Command::Completions { shell } => return commands::manual::completions(shell),
         Command::Man { dir } => return commands::manual::man(dir.as_deref()),
         Command::Ls(args) => return commands::ls::run(&args, when),
+        Command::Stage(args) => return run::stage(&args),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -102,7 +105,11 @@ fn run(command: Command, when: When) -> Result<(), Failure> {
             Command::Flagd(command) => Ok(nigh_flagd::cli::run(command, false).await?),
             Command::Handover(command) => commands::handover::run(command, when).await,
             Command::Demo(args) => commands::demo::run(args, when).await,
-            Command::Ls(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
+            Command::Run(args) => commands::run::run(*args, when).await,
+            Command::Ls(_)
+            | Command::Stage(_)
+            | Command::Completions { .. }
+            | Command::Man { .. } => Ok(()),
         }
     });
     // Whatever still runs in the background has nobody left to serve.

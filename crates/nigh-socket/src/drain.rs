@@ -24,7 +24,7 @@ struct Began {
 pub enum DrainReason {
     /// It stops: calls that come now are refused as retryable.
     Stop,
-    /// A successor serves its listeners: calls that come over the connections it still has are answered, and the
+    /// A successor serves its listeners, or will: calls that come over the connections it still has are answered, and the
     /// connections end as soon as their callers can tell that no call was lost.
     Replaced,
 }

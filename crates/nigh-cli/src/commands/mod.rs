@@ -11,6 +11,7 @@ pub(crate) mod manual;
 pub(crate) mod message;
 pub(crate) mod peers;
 pub(crate) mod received;
+pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod tap;
 pub(crate) mod who;

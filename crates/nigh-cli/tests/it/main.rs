@@ -13,6 +13,8 @@ mod ls;
 mod message;
 mod program;
 mod published;
+mod restarts;
+mod run;
 mod serve;
 mod support;
 mod tap;

@@ -13,4 +13,5 @@ mod servers;
 mod serving;
 mod sharing;
 mod stubs;
+mod threads;
 mod violations;

@@ -235,6 +235,9 @@ impl Front {
     /// Serves until `shutdown` completes, then drains: names are removed, callers in the backlog are
     /// refused as retryable, running calls get [`Limits::drain_time`].
     ///
+    /// Where a service manager holds every listener (`fd:NAME`, `fd:N`), callers go to whoever serves them next without
+    /// losing a call: those on their way are answered, as after a take-over.
+    ///
     /// Serves also until a successor has taken over, where there can be one ([`succeed`](Self::succeed)): then names and
     /// backlog are the successor's, and connections leave within the same time.
     ///
@@ -258,7 +261,14 @@ impl Front {
         for door in &doors {
             door.check()?;
         }
-        let (porter, orders) = Porter::new(hall.limits.drain_time, drain, drains, doors.len());
+        let others_serve = doors.iter().all(|door| door.listener.is_shared());
+        let (porter, orders) = Porter::new(
+            hall.limits.drain_time,
+            drain,
+            drains,
+            doors.len(),
+            others_serve,
+        );
         let (porter, relay) = (Arc::new(porter), Arc::new(Relay::default()));
         let mut open = JoinSet::new();
         let (mut listeners, mut arrivals) = (Vec::new(), Vec::new());

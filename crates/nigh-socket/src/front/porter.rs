@@ -58,6 +58,8 @@ impl Bell {
 #[derive(Debug)]
 pub(crate) struct Porter {
     drain_time: Duration,
+    /// A service manager holds every listener, and somebody serves them after us.
+    others_serve: bool,
     bells: Vec<Bell>,
     state: Mutex<State>,
     /// The signal for connections that are made now.
@@ -93,6 +95,7 @@ impl Porter {
         drain: (Drainer, Drain),
         current: watch::Sender<Drain>,
         doors: usize,
+        others_serve: bool,
     ) -> (Self, Vec<Orders>) {
         let (drainer, drain) = drain;
         let ends = (0..doors).map(|_| {
@@ -114,6 +117,7 @@ impl Porter {
         let (bells, orders) = ends.unzip();
         let porter = Self {
             drain_time,
+            others_serve,
             bells,
             state: Mutex::new(State {
                 drainer,
@@ -130,11 +134,16 @@ impl Porter {
         self.current.borrow().clone()
     }
 
-    /// The server stops: for good.
+    /// The server stops: for good. Where others hold all its listeners, callers lose nobody by going there at their own
+    /// pace, and calls that are on their way are answered.
     pub(super) fn stop(&self) {
         let mut state = self.lock();
         state.is_stopping = true;
-        let deadline = state.drainer.begin(self.drain_time, DrainReason::Stop);
+        let why = match self.others_serve {
+            true => DrainReason::Replaced,
+            false => DrainReason::Stop,
+        };
+        let deadline = state.drainer.begin(self.drain_time, why);
         for bell in &self.bells {
             bell.phase.send_replace(Phase::Closing(deadline));
         }

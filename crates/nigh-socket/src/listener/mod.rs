@@ -5,6 +5,7 @@
 
 mod error;
 mod handed;
+mod kept;
 mod options;
 mod path;
 
@@ -214,6 +215,11 @@ impl Listener {
     /// Whether others hold the same socket: it came from a parent or a service manager, or a successor has it.
     pub(crate) fn is_inherited(&self) -> bool {
         self.is_shared || self.is_lent.load(Ordering::Acquire)
+    }
+
+    /// Whether a parent or a service manager gave it to us, and holds it too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     pub(crate) fn from_parts(

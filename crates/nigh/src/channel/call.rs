@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderValue, Request, Response, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -20,13 +21,15 @@ use tonic::{Code, Status};
 use super::ChannelError;
 use super::connection::{Carrier, Connector, Http2};
 use super::nigh::{self, Refused};
+use super::replay::{self, Keep};
+use super::traffic::h2_error;
 use super::upload::{Upload, Waiting};
 use crate::deadline;
 use crate::fd::{CALL_HEADER, ClientCall, Descriptors, Incapable};
 
-/// Connections tried for one call. A call is tried again only if it is certain that none of it was
-/// sent: the server had closed the connection in the meantime.
-const ATTEMPTS_MAX: u32 = 4;
+/// How often one call is tried. It is tried again only if it is certain that no server has seen it: none of it was
+/// sent, or the server says that it has not looked at it. (gRPC calls this a transparent retry.)
+const ATTEMPTS_MAX: u32 = 5;
 
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("nigh/", env!("CARGO_PKG_VERSION")));
@@ -67,8 +70,6 @@ struct Attempt {
     sleep: Option<Pin<Box<Sleep>>>,
     /// Descriptors to send that no connection has taken yet.
     asked: Option<Descriptors>,
-    /// Once the request's body has been made ready for HTTP/2.
-    waiting: Option<Waiting>,
 }
 
 async fn send(
@@ -80,7 +81,6 @@ async fn send(
     let mut attempt = Attempt {
         sleep,
         asked: request.extensions_mut().remove::<Descriptors>(),
-        waiting: None,
     };
     if let (Some(asked), Some(why)) = (&attempt.asked, connector.incapability()) {
         asked.refuse(why)?;
@@ -106,31 +106,28 @@ async fn send(
                 return Ok(response);
             }
             Err(Refused::Failed(status)) => return Err(status),
-            Err(Refused::Unsent(unsent, status)) => {
-                request = *unsent;
+            Err(Refused::Unseen(unseen, status)) => {
+                request = *unseen;
                 status
             }
         };
-        Box::pin(connector.discard(live.generation)).await;
         if tries == ATTEMPTS_MAX {
             return Err(status);
         }
+        Box::pin(connector.discard(live.generation)).await;
         tries += 1;
     }
 }
 
 async fn over_nigh(
     handle: &nigh::Handle,
-    mut request: Request<Body>,
+    request: Request<Body>,
     attempt: &mut Attempt,
 ) -> Result<Response<Body>, Refused> {
     if let Some(asked) = &attempt.asked
         && !handle.carries_descriptors()
     {
         asked.refuse(Incapable::NighWire)?;
-    }
-    if attempt.waiting.is_some() {
-        request = request.map(|body| Body::new(Upload::elsewhere(body)));
     }
     nigh::call(handle, request, &mut attempt.asked, &mut attempt.sleep).await
 }
@@ -147,15 +144,9 @@ async fn over_http2(
     let accepts = std::future::poll_fn(|cx| http2.sender.poll_ready(cx)).await;
     if let Err(error) = accepts {
         let status = lost(connector.address(), error);
-        return Err(Refused::Unsent(Box::new(request), status));
+        return Err(Refused::Unseen(Box::new(request), status));
     }
-    if attempt.waiting.is_none() {
-        // Without it the request's open body would keep the call, and its handler, alive after everybody has left.
-        let (head, body) = request.into_parts();
-        let (upload, waiting) = Upload::new(body);
-        attempt.waiting = Some(waiting);
-        request = Request::from_parts(head, Body::new(upload));
-    }
+    let (mut request, kept, waiting) = keep(request);
     let fds = match &http2.link {
         Some(link) => {
             let call = ClientCall::begin(link, &mut attempt.asked, request.headers_mut());
@@ -163,37 +154,75 @@ async fn over_http2(
         }
         None => None,
     };
+    let sent_before = http2.traffic.sent();
     match sent(&mut http2.sender, request, fds.as_ref()).await? {
         Ok(mut response) => {
             if let Some(fds) = &fds {
                 response.extensions_mut().insert(fds.handle());
             }
-            let waiting = attempt.waiting.take();
             let sleep = attempt.sleep.take();
             Ok(response.map(|body| {
                 Body::new(AnswerBody {
-                    answer: Some((body, waiting)),
+                    answer: Some((body, Some(waiting))),
                     sleep,
                     fds,
                 })
             }))
         }
         Err(mut failed) => {
-            let unsent = failed.take_message();
-            let status = lost(connector.address(), failed.into_error());
-            match unsent {
-                Some(mut unsent) => {
-                    unsent.headers_mut().remove(CALL_HEADER);
+            let was_sent = failed.take_message().is_none();
+            let error = failed.into_error();
+            let traffic = &http2.traffic;
+            let unseen = !was_sent || traffic.spared(&error, sent_before, kept.is_begun());
+            let status = lost(connector.address(), error);
+            match kept.back().filter(|_| unseen) {
+                Some(mut again) => {
+                    again.headers_mut().remove(CALL_HEADER);
                     if fds.is_some_and(|fds| !fds.retreat()) {
                         // What it refers to went down with the old connection.
                         return Err(Refused::Failed(status));
                     }
-                    Err(Refused::Unsent(Box::new(unsent), status))
+                    Err(Refused::Unseen(Box::new(again), status))
                 }
                 None => Err(Refused::Failed(status)),
             }
         }
     }
+}
+
+/// What is needed to make a call again.
+struct Kept {
+    head: Parts,
+    body: Keep,
+}
+
+impl Kept {
+    fn is_begun(&self) -> bool {
+        self.body.is_begun()
+    }
+
+    fn back(self) -> Option<Request<Body>> {
+        Some(Request::from_parts(self.head, self.body.back()?))
+    }
+}
+
+/// The request as hyper gets it, what is kept of it, and what keeps its upload going.
+fn keep(request: Request<Body>) -> (Request<Body>, Kept, Waiting) {
+    let (head, body) = request.into_parts();
+    let (mut again, ()) = Request::new(()).into_parts();
+    again.method = head.method.clone();
+    again.uri = head.uri.clone();
+    again.version = head.version;
+    again.headers = head.headers.clone();
+    let (replay, kept) = replay::keep(body);
+    // Without it the request's open body would keep the call, and its handler, alive after everybody has left.
+    let (upload, waiting) = Upload::new(Body::new(replay));
+    let request = Request::from_parts(head, Body::new(upload));
+    let kept = Kept {
+        head: again,
+        body: kept,
+    };
+    (request, kept, waiting)
 }
 
 type Sent = Result<Response<Incoming>, TrySendError<Request<Body>>>;
@@ -249,8 +278,11 @@ fn lost(address: &Address, error: hyper::Error) -> Status {
     let text = with_causes(&error);
     // hyper cancels what its connection's task leaves behind; the caller has cancelled nothing.
     let abandoned = error.is_canceled();
+    // A server that leaves in order is no error of anybody's.
+    let left = h2_error(&error)
+        .is_some_and(|error| error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR));
     let status = Status::from_error(Box::new(error));
-    if abandoned || status.code() == Code::Unknown {
+    if abandoned || left || status.code() == Code::Unknown {
         return Status::unavailable(format!("the connection to {address} was lost: {text}"));
     }
     status

@@ -18,6 +18,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::greeting::{Greeted, is_silent_end};
+use super::traffic::{Followed, Traffic};
 use super::upload::Uploads;
 use super::{ChannelError, ChannelOptions, Wire, nigh};
 use crate::deadline;
@@ -45,6 +46,7 @@ const SILENT_ENDS_MAX: u32 = 4;
 #[derive(Debug, Clone)]
 pub(super) struct Http2 {
     pub(super) sender: SendRequest<Body>,
+    pub(super) traffic: Arc<Traffic>,
     /// What sorts the connection's descriptors, if the channel was opened with some.
     pub(super) link: Option<Arc<Link>>,
 }
@@ -59,7 +61,7 @@ pub(super) enum Carrier {
 impl Carrier {
     fn is_closed(&self) -> bool {
         match self {
-            Self::Http2(http2) => http2.sender.is_closed(),
+            Self::Http2(http2) => http2.sender.is_closed() || http2.traffic.is_leaving(),
             Self::Nigh(handle) => handle.is_closed(),
         }
     }
@@ -341,7 +343,7 @@ impl Connector {
     async fn handshake(&self, stream: Stream) -> Result<Carrier, ChannelError> {
         let (socket, link) = self.with_fds(stream);
         let io = Io::new(self.transport(socket).await?, None);
-        let sender = match io.link() {
+        let (sender, traffic) = match io.link() {
             Some(link) => self.speak(Tap::new(io, link)).await?,
             None => self.speak(io).await?,
         };
@@ -349,7 +351,11 @@ impl Connector {
             // One round trip, once: from here on it is known what each call may carry.
             let _known = link.met().await;
         }
-        Ok(Carrier::Http2(Http2 { sender, link }))
+        Ok(Carrier::Http2(Http2 {
+            sender,
+            traffic,
+            link,
+        }))
     }
 
     /// Makes the connection ready for descriptors, if the channel asks for it and it can carry any.
@@ -383,7 +389,7 @@ impl Connector {
     }
 
     /// Begins HTTP/2 over `stream`, and lets a task drive it.
-    async fn speak<S>(&self, stream: S) -> Result<SendRequest<Body>, ChannelError>
+    async fn speak<S>(&self, stream: S) -> Result<(SendRequest<Body>, Arc<Traffic>), ChannelError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -399,6 +405,7 @@ impl Connector {
             .max_concurrent_reset_streams(RESET_STREAMS_MAX)
             .keep_alive_while_idle(true);
         let (io, greeting) = Greeted::new(stream);
+        let (io, traffic) = Followed::new(io);
         let failed = |source| self.failed("the HTTP/2 handshake", source);
         let (sender, driver) = builder
             .handshake(TokioIo::new(io))
@@ -412,7 +419,7 @@ impl Connector {
                 tracing::debug!("connection to {address} ended: {error}");
             }
         });
-        Ok(sender)
+        Ok((sender, traffic))
     }
 
     fn failed(&self, stage: &'static str, source: io::Error) -> ChannelError {

@@ -4,6 +4,8 @@ mod call;
 mod connection;
 mod greeting;
 mod nigh;
+mod replay;
+mod traffic;
 mod upload;
 
 use std::future::Future;

@@ -38,11 +38,6 @@ impl Upload {
         let left = Some(left);
         (Self { body, left }, waiting)
     }
-
-    /// A body that was made for hyper, and goes over another wire now: no task of hyper's will take its call up.
-    pub(super) fn elsewhere(body: Body) -> Elsewhere {
-        Elsewhere(body)
-    }
 }
 
 impl HttpBody for Upload {
@@ -65,31 +60,6 @@ impl HttpBody for Upload {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// See [`Upload::elsewhere`].
-pub(super) struct Elsewhere(Body);
-
-impl HttpBody for Elsewhere {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let polled = Pin::new(&mut self.0).poll_frame(cx);
-        drop(BEGUN.take());
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
     }
 }
 

@@ -166,6 +166,7 @@ impl Decoder {
             Kind::Cancel | Kind::GoAway => (4, 4 + TEXT_BYTES_MAX),
             Kind::Window => (4, 4),
             Kind::Ping | Kind::Pong => (8, 8),
+            Kind::Unseen => (0, 0),
             Kind::Fds => (FDS_BYTES, FDS_BYTES),
         }
     }

@@ -45,6 +45,8 @@ pub(crate) enum Kind {
     GoAway,
     Ping,
     Pong,
+    /// No handler sees the call (clause 9.4).
+    Unseen,
     /// Descriptors that travel with this frame, and with no other kind.
     Fds,
     /// 128 and above: skipped by who does not know it (clause 3.4).
@@ -62,6 +64,7 @@ impl Kind {
             Self::GoAway => 6,
             Self::Ping => 7,
             Self::Pong => 8,
+            Self::Unseen => 128,
             Self::Fds => 9,
             Self::Ignorable(code) => code,
         }
@@ -78,7 +81,8 @@ impl Kind {
             7 => Self::Ping,
             8 => Self::Pong,
             9 => Self::Fds,
-            128.. => Self::Ignorable(code),
+            128 => Self::Unseen,
+            129.. => Self::Ignorable(code),
             code => return Err(Violation::FrameKind { code }),
         })
     }
@@ -96,7 +100,12 @@ impl Kind {
     /// Whether it concerns the connection, a call, or (`None`) either.
     fn is_of_connection(self) -> Option<bool> {
         match self {
-            Self::Headers | Self::Data | Self::Trailers | Self::Cancel | Self::Fds => Some(false),
+            Self::Headers
+            | Self::Data
+            | Self::Trailers
+            | Self::Cancel
+            | Self::Fds
+            | Self::Unseen => Some(false),
             Self::GoAway | Self::Ping | Self::Pong => Some(true),
             Self::Window | Self::Ignorable(_) => None,
         }

@@ -309,7 +309,7 @@ impl<R: Role> State<R> {
     /// Marks calls that began behind the bytes written so far.
     pub(crate) fn mark_unsent(&mut self, written: u64) {
         for slot in self.slots.iter_mut().filter(|slot| slot.is_busy) {
-            slot.is_unsent = slot.begins_at >= written;
+            slot.is_unseen |= slot.begins_at >= written;
         }
     }
 

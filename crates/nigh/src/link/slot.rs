@@ -44,8 +44,8 @@ pub(crate) struct Slot {
     pub(crate) task: Option<AbortHandle>,
     /// How many bytes had been queued for writing before the call's first: tells whether any was sent.
     pub(crate) begins_at: u64,
-    /// The connection ended before any byte of the call was written.
-    pub(crate) is_unsent: bool,
+    /// The server has not seen the call: it says so, or the connection ended before any byte of it was written.
+    pub(crate) is_unseen: bool,
 }
 
 impl Slot {

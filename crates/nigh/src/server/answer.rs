@@ -40,6 +40,8 @@ impl Dialect {
 pub(crate) enum Turned {
     /// The caller is told in its own dialect.
     Status(Status),
+    /// As a status, and the caller may make the call again, elsewhere: nobody here looks at it.
+    Unseen(Status),
     /// A gRPC service was asked in something else ("PROTOCOL-HTTP2" of gRPC: 415).
     NotGrpc,
     /// gRPC over HTTP/1.1, which has no trailers that clients read: 505, for the caller must come
@@ -54,9 +56,13 @@ impl From<Status> for Turned {
 }
 
 impl Turned {
+    pub(crate) fn is_unseen(&self) -> bool {
+        matches!(self, Self::Unseen(_))
+    }
+
     pub(crate) fn answer(&self, dialect: Dialect) -> Response<Body> {
         match self {
-            Self::Status(status) => dialect.answer(status),
+            Self::Status(status) | Self::Unseen(status) => dialect.answer(status),
             Self::NotGrpc => plain(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "this is a gRPC service: it takes content-type application/grpc",

@@ -46,6 +46,8 @@ pub(crate) enum Standing {
     /// Every call is answered with this status; after the first one `answered` is notified.
     Refused {
         status: Status,
+        /// The caller may try again at once, elsewhere.
+        is_unseen: bool,
         answered: Arc<Notify>,
     },
 }
@@ -131,7 +133,8 @@ impl Calls {
         self.answer(request, Some(stream))
     }
 
-    fn answer(
+    /// As [`call`](Self::call), for a wire that has its own way to say that nobody looked.
+    pub(crate) fn answer(
         &self,
         request: Request<Body>,
         stream: Option<u32>,
@@ -141,7 +144,11 @@ impl Calls {
         async move {
             match started {
                 Ok(call) => call.run().await,
-                Err(turned) => turned.answer(dialect).into(),
+                Err(turned) => Answer {
+                    response: turned.answer(dialect),
+                    watch: None,
+                    is_unseen: turned.is_unseen(),
+                },
             }
         }
     }
@@ -152,9 +159,17 @@ impl Calls {
         mut request: Request<Body>,
         stream: Option<u32>,
     ) -> Result<Call, Turned> {
-        if let Standing::Refused { status, answered } = &self.standing {
+        if let Standing::Refused {
+            status,
+            is_unseen,
+            answered,
+        } = &self.standing
+        {
             answered.notify_one();
-            return Err(status.clone().into());
+            return Err(match is_unseen {
+                true => Turned::Unseen(status.clone()),
+                false => status.clone().into(),
+            });
         }
         let fds = match (&self.link, stream) {
             (Some(link), None) => ServerCall::begin(link, request.headers_mut())?,
@@ -164,7 +179,7 @@ impl Calls {
         let counters = &self.routes.counters;
         if self.drain.as_ref().is_some_and(Drain::refuses_calls) {
             counters.calls_refused_draining();
-            return Err(draining().into());
+            return Err(Turned::Unseen(draining()));
         }
         let path = request.uri().path();
         let (handler, is_named) = self.routes.find(dialect, path)?;
@@ -313,6 +328,7 @@ impl Call {
                 Answer {
                     response,
                     watch: Some(watch),
+                    is_unseen: false,
                 }
             }
             Err(_) => {
@@ -327,6 +343,7 @@ impl Call {
 pub(crate) struct Answer {
     response: Response<Body>,
     watch: Option<Watch>,
+    is_unseen: bool,
 }
 
 /// What a body needs that is still being produced.
@@ -339,12 +356,20 @@ pub(crate) struct Watch {
 
 impl From<Response<Body>> for Answer {
     fn from(response: Response<Body>) -> Self {
-        let watch = None;
-        Self { response, watch }
+        Self {
+            response,
+            watch: None,
+            is_unseen: false,
+        }
     }
 }
 
 impl Answer {
+    /// Whether no handler has seen the call, nor will: the caller may make it again, elsewhere.
+    pub(crate) fn is_unseen(&self) -> bool {
+        self.is_unseen
+    }
+
     /// The response with its body under watch.
     pub(crate) fn watched(self) -> Response<Body> {
         match self.watch {

@@ -75,8 +75,10 @@ impl Protocol for Streams {
             }
             _ => Status::permission_denied("the caller may not use this socket"),
         };
+        let is_unseen = matches!(refusal, nigh_socket::Refusal::Draining);
         let standing = Standing::Refused {
             status,
+            is_unseen,
             answered: Arc::new(Notify::new()),
         };
         self.spawnable(Caller {

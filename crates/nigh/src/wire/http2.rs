@@ -68,8 +68,15 @@ where
 {
     let calls = session.calls.clone();
     let service = hyper::service::service_fn(move |request: Request<_>| {
-        let answer = calls.call(request.map(Body::new));
-        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+        let answer = calls.answer(request.map(Body::new), None);
+        async move {
+            let answer = answer.await;
+            match answer.is_unseen() {
+                // RFC 9113 8.7: the caller may send it again, and gRPC clients do so by themselves.
+                true => Err(h2::Error::from(h2::Reason::REFUSED_STREAM)),
+                false => Ok(answer.watched()),
+            }
+        }
     });
     let io = TokioIo::new(AuthorityFixed::new(stream));
     let mut connection = std::pin::pin!(builder.serve_connection(io, service));

@@ -85,6 +85,7 @@ async fn a_wire_is_one_module() {
 async fn a_refused_caller_is_told_over_any_wire() {
     let standing = crate::server::Standing::Refused {
         status: tonic::Status::permission_denied("no"),
+        is_unseen: false,
         answered: Arc::default(),
     };
     assert_eq!(

@@ -46,7 +46,9 @@ async fn a_call_that_comes_late_on_an_old_connection_is_refused_as_retryable() {
     }
     let late = frames::call(3, "/nigh.test.v1.Test/Echo");
     raw.write_all(&late).await.unwrap();
-    frames::read_until(&mut raw, frames::HEADERS, 3).await;
+    // REFUSED_STREAM (RFC 9113 8.7): it may be sent again.
+    let code = frames::read_until(&mut raw, frames::RST_STREAM, 3).await;
+    assert_eq!(code, [0, 0, 0, 7]);
     assert_eq!(served.counts().calls_refused_draining, 1);
     assert_eq!(served.service.runs().started, 1);
     drop(raw);

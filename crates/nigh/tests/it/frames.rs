@@ -5,6 +5,7 @@ use tokio::net::UnixStream;
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
 /// No frame has this type, so it is ignored (RFC 9113 5.5).
 pub(crate) const UNKNOWN: u8 = 0xee;
@@ -49,16 +50,17 @@ pub(crate) fn call(stream: u32, path: &str) -> Vec<u8> {
     call
 }
 
-/// Reads frames until one of this type on this stream has come; answers none of them.
-pub(crate) async fn read_until(raw: &mut UnixStream, kind: u8, stream: u32) {
+/// Reads frames until one of this type on this stream has come, and gives its content; answers none of them.
+pub(crate) async fn read_until(raw: &mut UnixStream, kind: u8, stream: u32) -> Vec<u8> {
     loop {
         let mut head = [0; 9];
         raw.read_exact(&mut head).await.unwrap();
         let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
-        raw.read_exact(&mut vec![0; length]).await.unwrap();
+        let mut content = vec![0; length];
+        raw.read_exact(&mut content).await.unwrap();
         let of = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
         if (head[3], of) == (kind, stream) {
-            return;
+            return content;
         }
     }
 }

@@ -22,6 +22,7 @@ mod panics;
 mod reconnect;
 mod refusal;
 mod replaced;
+mod retried;
 mod shared_memory;
 mod start;
 mod suite;

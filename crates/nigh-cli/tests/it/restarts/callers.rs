@@ -23,6 +23,9 @@ const CALLS_PER_CONNECTION: u64 = 16;
 /// One call in so many takes some milliseconds, so that it is running when the server is replaced.
 const SLOW_EVERY: u64 = 5;
 
+/// Longest time for calls to be answered.
+const LIMIT: Duration = Duration::from_secs(60);
+
 /// How a caller calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -99,9 +102,12 @@ impl Seen {
     pub(super) async fn progress(&self, calls: u64) {
         let goal = self.calls.load(Ordering::Acquire) + calls;
         let mut look = tokio::time::interval(Duration::from_millis(2));
-        while self.calls.load(Ordering::Acquire) < goal {
-            look.tick().await;
-        }
+        let reached = async {
+            while self.calls.load(Ordering::Acquire) < goal {
+                look.tick().await;
+            }
+        };
+        tokio::time::timeout(LIMIT, reached).await.unwrap();
     }
 }
 
@@ -174,6 +180,13 @@ impl Numbers {
     }
 }
 
+/// A caller that was refused lets others have their turn, among them the server.
+async fn pause() {
+    let mut pause = tokio::time::interval(Duration::from_millis(1));
+    pause.tick().await;
+    pause.tick().await;
+}
+
 fn failed(is_unavailable: bool, is_refusal: bool, text: impl ToString) -> Failed {
     Failed {
         kind: Kind::Http1,
@@ -204,6 +217,7 @@ async fn grpc(kind: Kind, address: Address, wire: Wire, mut numbers: Numbers, se
             Ok(client) => client,
             Err(error) => {
                 seen.note(kind, number, Err(failed(false, true, error)));
+                pause().await;
                 continue;
             }
         };
@@ -212,8 +226,12 @@ async fn grpc(kind: Kind, address: Address, wire: Wire, mut numbers: Numbers, se
             let is_refusal = status.message().starts_with("connect to");
             failed(status.code() == Code::Unavailable, is_refusal, status)
         });
+        let is_refusal = outcome.as_ref().is_err_and(|failed| failed.is_refusal);
         seen.note(kind, number, outcome);
         client = Some(caller);
+        if is_refusal {
+            pause().await;
+        }
     }
 }
 
@@ -251,7 +269,11 @@ async fn drpc(kind: Kind, framing: Framing, place: Place, mut numbers: Numbers, 
                 Err(failed(true, text.contains("Connect"), text))
             }
         };
+        let is_refusal = outcome.as_ref().is_err_and(|failed| failed.is_refusal);
         seen.note(kind, number, outcome);
+        if is_refusal {
+            pause().await;
+        }
     }
 }
 
@@ -270,6 +292,7 @@ async fn http1(place: Place, mut numbers: Numbers, seen: Arc<Seen>) {
             Ok(stream) => stream,
             Err(error) => {
                 seen.note(Kind::Http1, number, Err(failed(false, true, error)));
+                pause().await;
                 continue;
             }
         };

@@ -13,6 +13,7 @@ use tokio::time::Sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::again::{Again, rest_of};
 use super::driver::Turn;
 use super::state::{self, Client, Reading};
 use super::{Conn, Handle};
@@ -22,8 +23,8 @@ use crate::link::{End, Ending, Gathered, Later, Received, Sender, State, Whole, 
 
 /// Why there is no answer.
 pub(in crate::channel) enum Refused {
-    /// Nothing of the call was sent: it may be made again, elsewhere.
-    Unsent(Box<Request<Body>>, Status),
+    /// No server has seen the call, for certain: it may be made again, elsewhere.
+    Unseen(Box<Request<Body>>, Status),
     Failed(Status),
 }
 
@@ -52,10 +53,10 @@ pub(in crate::channel) async fn call(
         let text = "the call's metadata are larger than the server takes";
         return Err(Status::resource_exhausted(text).into());
     }
-    let unsent = Unsent::keep(&gathered);
+    let mut again = Again::of(&gathered);
     let Ok(permit) = conn.permits.acquire().await else {
         let status = conn.closed();
-        return Err(unsent.back(parts, Some(rest_of(gathered, body)), status));
+        return Err(unseen(parts, rest_of(gathered, body), status));
     };
     permit.forget();
     let mut fds = match &conn.link.fds {
@@ -68,9 +69,10 @@ pub(in crate::channel) async fn call(
         let status = conn.closed();
         // Nothing of it has left.
         let _whole = fds.map(ClientCall::retreat);
-        return Err(unsent.back(parts, Some(rest_of(gathered, body)), status));
+        return Err(unseen(parts, rest_of(gathered, body), status));
     };
-    if gathered.data.is_some() || gathered.end.is_some() || !unsent.is_whole {
+    if gathered.data.is_some() || gathered.end.is_some() || !again.is_whole {
+        let body = again.keep(body);
         let sender = Sender::new(Arc::clone(&conn.link), opened.stream, false);
         // It ends with the call, whose end it sees.
         tokio::spawn(async move {
@@ -95,15 +97,21 @@ pub(in crate::channel) async fn call(
                 Some(fds) => with_fds(response, fds),
             }
         }
-        Err(failure) if failure.is_unsent && unsent.is_whole => {
-            // What it refers to may have gone down with the connection.
+        Err(failure) => {
+            let Some(body) = again.back().filter(|_| failure.is_unseen) else {
+                return Err(Refused::Failed(failure.status));
+            };
+            // What it refers to may have left.
             if fds.is_some_and(|fds| !fds.retreat()) {
                 return Err(Refused::Failed(failure.status));
             }
-            Err(unsent.back(parts, None, failure.status))
+            Err(unseen(parts, body, failure.status))
         }
-        Err(failure) => Err(Refused::Failed(failure.status)),
     }
+}
+
+fn unseen(parts: Parts, body: Body, status: Status) -> Refused {
+    Refused::Unseen(Box::new(Request::from_parts(parts, body)), status)
 }
 
 /// The response with its call's descriptors, which end with it.
@@ -170,60 +178,6 @@ impl Drop for WithFds {
     }
 }
 
-/// What is needed to make a call again of which nothing was sent.
-struct Unsent {
-    pieces: [Option<Bytes>; 2],
-    is_whole: bool,
-}
-
-impl Unsent {
-    fn keep(gathered: &Gathered) -> Self {
-        Self {
-            pieces: [gathered.data.clone(), gathered.next.clone()],
-            is_whole: matches!(gathered.end, Some(Ending::Done)),
-        }
-    }
-
-    fn back(self, parts: Parts, rest: Option<Body>, status: Status) -> Refused {
-        let body = rest.unwrap_or_else(|| {
-            let [first, second] = self.pieces;
-            Body::new(Whole::new(first, second.into_iter().collect(), End::Done))
-        });
-        Refused::Unsent(Box::new(Request::from_parts(parts, body)), status)
-    }
-}
-
-/// A request's body of which the beginning was read already.
-fn rest_of(gathered: Gathered, body: Body) -> Body {
-    if matches!(gathered.end, Some(Ending::Done)) {
-        let next = gathered.next.into_iter().collect();
-        return Body::new(Whole::new(gathered.data, next, End::Done));
-    }
-    let begun = [gathered.data, gathered.next];
-    Body::new(Begun { begun, body })
-}
-
-struct Begun {
-    begun: [Option<Bytes>; 2],
-    body: Body,
-}
-
-impl HttpBody for Begun {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let begun = self.begun.iter_mut().find_map(Option::take);
-        match begun {
-            Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-            None => Pin::new(&mut self.body).poll_frame(cx),
-        }
-    }
-}
-
 /// The head of an answer, and all of its body if it has come.
 struct Answer {
     status: StatusCode,
@@ -233,7 +187,7 @@ struct Answer {
 
 struct Failure {
     status: Status,
-    is_unsent: bool,
+    is_unseen: bool,
 }
 
 /// A call that was sent and whose answer has not begun. Dropping it cancels it.
@@ -390,8 +344,8 @@ fn take(
 ) -> Option<Result<Answer, Failure>> {
     let Some(slot) = state.slot(stream) else {
         let status = Status::cancelled("the call is over");
-        let is_unsent = false;
-        return Some(Err(Failure { status, is_unsent }));
+        let is_unseen = false;
+        return Some(Err(Failure { status, is_unseen }));
     };
     if let Some((status, fields)) = slot.head.take() {
         let whole = if slot.is_ended {
@@ -412,14 +366,14 @@ fn take(
             whole,
         }));
     }
-    let is_unsent = slot.is_unsent;
+    let is_unseen = slot.is_unseen;
     let status = match slot.end.take()? {
         End::Failed(status) => status,
         End::Done | End::Trailers(_) => Status::internal("an answer without a head"),
     };
     state.close(stream, later);
     solo_is_over(state, stream);
-    Some(Err(Failure { status, is_unsent }))
+    Some(Err(Failure { status, is_unseen }))
 }
 
 fn solo_is_over(state: &mut State<Client>, stream: u32) {

@@ -73,6 +73,17 @@ fn one(
                 later.wake(slot.take_sender());
             }
         }
+        Kind::Unseen => {
+            if let Some(slot) = state.slot(stream).filter(|slot| !slot.has_head) {
+                slot.is_unseen = true;
+                // The answer that follows is for those who do not know this frame.
+                slot.is_cancelled = true;
+                let text = "the server is stopping; try again";
+                slot.finish(End::Failed(Status::unavailable(text)));
+                later.wake(slot.reader.take());
+                later.wake(slot.take_sender());
+            }
+        }
         Kind::Window => {
             let credit = decode::window(decoder.payload())?;
             state.window(stream, credit, later)?;

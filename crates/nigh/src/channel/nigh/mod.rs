@@ -4,6 +4,7 @@
 //! a call that is the only one and whose whole request is known. Such a call writes and reads itself, while it is
 //! polled; it gives the line back each time it waits, so a call that nobody polls holds nothing.
 
+mod again;
 mod call;
 mod driver;
 mod frames;

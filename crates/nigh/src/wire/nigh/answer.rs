@@ -12,6 +12,7 @@ use crate::server::Answer;
 
 /// Sends the answer; returns when it is sent, or the call is over for another reason.
 pub(super) async fn send(sender: Sender<()>, answer: Answer) {
+    let is_unseen = answer.is_unseen();
     let (response, mut watch) = answer.into_parts();
     let (mut parts, mut body) = response.into_parts();
     if fields::size(&parts.headers) > sender.header_bytes_max {
@@ -40,9 +41,12 @@ pub(super) async fn send(sender: Sender<()>, answer: Answer) {
     {
         body = watch.over(body);
     }
-    let begun = sender
-        .link
-        .change(|state, later| begin(&sender, &parts, &mut gathered, state, later));
+    let begun = sender.link.change(|state, later| {
+        if is_unseen && state.slot(sender.stream).is_some() {
+            state.out.frame(Kind::Unseen, 0, sender.stream, |_| {});
+        }
+        begin(&sender, &parts, &mut gathered, state, later)
+    });
     drop(parts);
     if begun == Ok(false) {
         // A call that is over meanwhile needs no more of its body.

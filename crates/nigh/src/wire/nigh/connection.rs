@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use http::uri::{Authority, Scheme};
 use http::{Request, Uri, Version};
+use nigh_socket::{Drain, DrainReason};
 use tokio::time::Sleep;
 use tonic::body::Body;
 
@@ -36,7 +37,7 @@ const TURN_READS: usize = 16;
 const OUT_BYTES_STOP: usize = 4 * 1024 * 1024;
 /// Clause 10.1.
 const PINGS_MAX: usize = 1024;
-/// Clause 10.3: how long a client has to close after the last call.
+/// Clause 10.3: how long a client has to close after the last call, when the server stops.
 const LINGER: Duration = Duration::from_secs(1);
 
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -54,6 +55,7 @@ pub(super) struct Connection {
     ending: Option<Running>,
     /// GOAWAY was sent; the clock runs once no call is left.
     is_leaving: bool,
+    drain: Option<Drain>,
     linger: Option<Pin<Box<Sleep>>>,
     /// Calls begun since other connections had their turn.
     turn_calls: usize,
@@ -90,6 +92,7 @@ impl Connection {
             pace: Pace::default(),
             header_bytes_max: ours.accepted().header_bytes_max,
             keepalive,
+            drain: session.drain.clone(),
             ending: Some(Box::pin(async move { session.ending().await })),
             is_leaving: false,
             linger: None,
@@ -179,6 +182,10 @@ impl Connection {
             .linger
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
         let is_over = linger.as_mut().poll(cx).is_ready();
+        // Of a server that was replaced nobody is to notice anything: a call may be on its way from a client that has not
+        // had its turn for longer than that. The front ends what is left at the end of the drain.
+        let reason = self.drain.as_ref().and_then(Drain::reason);
+        let is_over = is_over && reason != Some(DrainReason::Replaced);
         if is_over && self.link.lock().open == 0 {
             return Poll::Ready(Ok(()));
         }
@@ -336,7 +343,9 @@ impl Connection {
                 }
                 state.out.ping(Kind::Pong, decoder.payload());
             }
-            Kind::Headers | Kind::Trailers => return Err(Violation::Direction { kind }),
+            Kind::Headers | Kind::Trailers | Kind::Unseen => {
+                return Err(Violation::Direction { kind });
+            }
             Kind::Pong | Kind::GoAway | Kind::Fds | Kind::Ignorable(_) => {}
         }
         decoder.skip();

@@ -204,6 +204,7 @@ async fn data_beyond_the_credit_is_a_violation() {
 #[tokio::test]
 async fn a_refused_caller_is_answered_and_then_seen_off() {
     let standing = Standing::Refused {
+        is_unseen: false,
         status: tonic::Status::permission_denied("no"),
         answered: Arc::default(),
     };

@@ -176,7 +176,7 @@ async fn make(handle: Arc<Handle>, plan: Plan) -> Outcome {
     let calling = async {
         match call(&handle, request, &mut None, &mut None).await {
             Ok(response) => plan.read(response).await,
-            Err(Refused::Unsent(..)) => Outcome::Unsent,
+            Err(Refused::Unseen(..)) => Outcome::Unsent,
             Err(Refused::Failed(status)) => Outcome::Ended {
                 messages: 0,
                 code: status.code() as u32,

@@ -180,7 +180,9 @@ impl Watch {
             Kind::Headers if self.is_client => {
                 self.opens(stream, peer.streams_max, peer.stream_window)?
             }
-            Kind::Trailers if self.is_client => return Err(format!("{what} from a client [4.3]")),
+            Kind::Trailers | Kind::Unseen if self.is_client => {
+                return Err(format!("{what} from a client [4.3]"));
+            }
             Kind::Window if stream == 0 => {
                 self.returned += i64::from(decode::window(content).map_err(|e| e.to_string())?);
                 if self.returned > self.received {
@@ -271,7 +273,12 @@ impl Watch {
                     call.into_iter().for_each(|call| call.is_over = true);
                 }
             }
-            Kind::Ping | Kind::Pong | Kind::GoAway | Kind::Fds | Kind::Ignorable(_) => {}
+            Kind::Ping
+            | Kind::Pong
+            | Kind::GoAway
+            | Kind::Fds
+            | Kind::Unseen
+            | Kind::Ignorable(_) => {}
         }
         Ok(())
     }
