@@ -47,6 +47,12 @@ pub(crate) fn table(rounds: &[Round]) {
     println!("glibc malloc that keeps freed memory; medians over rounds, (low..high)");
     for place in places {
         for scenario in SCENARIOS {
+            if !cells
+                .keys()
+                .any(|cell| (cell.0, cell.1) == (place, scenario))
+            {
+                continue;
+            }
             println!("\n{} / {}", place.name(), scenario.name());
             println!(
                 "{:<26} {:>22} {:>9} {:>12} {:>10} {:>8} {:>8}",
