@@ -26,15 +26,14 @@ pub(crate) async fn count(
     socket: &Path,
     calls: usize,
 ) -> Result<usize, Failure> {
-    let wire = match variant {
-        Variant::Nigh | Variant::NighCodec | Variant::Shared | Variant::SharedSpin => {
-            nigh::Wire::Nigh
-        }
-        _ => nigh::Wire::Http2,
+    let wire = match variant.is_on_the_nigh_wire() {
+        true => nigh::Wire::Nigh,
+        false => nigh::Wire::Http2,
     };
     let address = format!("unix:{}", socket.display());
     let options = nigh::Channel::options().wire(wire).wait(true);
     let options = options.shared_memory(variant.shared_memory());
+    let options = options.spin(variant.spin());
     let (connections, callers) = scenario.callers();
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..connections {
@@ -98,9 +97,7 @@ pub(crate) fn run(
             Variant::NighHttp2 => {
                 nigh_calls(variant, nigh::Wire::Http2, scenario, socket, time).await
             }
-            Variant::Nigh | Variant::NighCodec | Variant::Shared | Variant::SharedSpin => {
-                nigh_calls(variant, nigh::Wire::Nigh, scenario, socket, time).await
-            }
+            _ => nigh_calls(variant, nigh::Wire::Nigh, scenario, socket, time).await,
         }
     })
 }
@@ -115,7 +112,9 @@ async fn nigh_calls(
     let address = format!("unix:{}", socket.display());
     let connect = || async {
         let options = nigh::Channel::options().wire(wire);
-        let mut options = options.shared_memory(variant.shared_memory());
+        let mut options = options
+            .shared_memory(variant.shared_memory())
+            .spin(variant.spin());
         if scenario == Scenario::Descriptor {
             options = options.descriptors(nigh::FdLimits::default());
         }

@@ -34,6 +34,8 @@ enum Variant {
     Tonic,
     NighHttp2,
     Nigh,
+    /// Asleep between calls.
+    NighStill,
     /// With stubs that use nigh's codec.
     NighCodec,
     /// Through shared memory, asleep between calls.
@@ -44,12 +46,13 @@ enum Variant {
     Tarpc,
 }
 
-const VARIANTS: [Variant; 9] = [
+const VARIANTS: [Variant; 10] = [
     Variant::Raw,
     Variant::Tokio,
     Variant::Tonic,
     Variant::NighHttp2,
     Variant::Nigh,
+    Variant::NighStill,
     Variant::NighCodec,
     Variant::Shared,
     Variant::SharedSpin,
@@ -64,6 +67,7 @@ impl Variant {
             Self::Tonic => "tonic over HTTP/2, tuned",
             Self::NighHttp2 => "nigh over HTTP/2",
             Self::Nigh => "nigh wire",
+            Self::NighStill => "nigh wire, no spin",
             Self::NighCodec => "nigh wire, nigh's codec",
             Self::Shared => "shared memory, no spin",
             Self::SharedSpin => "shared memory, spinning",
@@ -78,6 +82,7 @@ impl Variant {
             Self::Tonic => "tonic",
             Self::NighHttp2 => "nigh-http2",
             Self::Nigh => "nigh",
+            Self::NighStill => "nigh-still",
             Self::NighCodec => "nigh-codec",
             Self::Shared => "shared",
             Self::SharedSpin => "shared-spin",
@@ -125,6 +130,24 @@ impl Variant {
             Self::Shared => nigh::SharedMemory::on().spin(nigh::Spin::Off),
             Self::SharedSpin => nigh::SharedMemory::on(),
             _ => nigh::SharedMemory::off(),
+        }
+    }
+
+    /// Whether the ends of a socket look before they sleep.
+    fn spin(self) -> nigh::Spin {
+        match self {
+            Self::NighStill => nigh::Spin::Off,
+            _ => nigh::Spin::adaptive(),
+        }
+    }
+
+    /// Whether calls travel on nigh's own wire.
+    fn is_on_the_nigh_wire(self) -> bool {
+        match self {
+            Self::Nigh | Self::NighStill | Self::NighCodec | Self::Shared | Self::SharedSpin => {
+                true
+            }
+            Self::Raw | Self::Tokio | Self::Tonic | Self::NighHttp2 | Self::Tarpc => false,
         }
     }
 }

@@ -108,7 +108,11 @@ pub(crate) async fn serve_here(variant: Variant, socket: &Path) -> Result<(), Fa
         Variant::Tokio => echo(socket).await,
         Variant::Tonic => tonic_server(socket).await,
         Variant::Tarpc => tarpc::serve(socket).await,
-        Variant::Nigh | Variant::NighHttp2 | Variant::Shared | Variant::SharedSpin => {
+        Variant::Nigh
+        | Variant::NighStill
+        | Variant::NighHttp2
+        | Variant::Shared
+        | Variant::SharedSpin => {
             nigh_server(
                 variant,
                 socket,
@@ -229,7 +233,10 @@ where
     S::Future: Send + 'static,
 {
     let listener = nigh::Listener::options().bind(format!("unix:{}", socket.display()).as_str())?;
-    let server = nigh::Server::new().shared_memory(variant.shared_memory());
+    let mut limits = nigh::Limits::default();
+    limits.nigh.shared_memory = variant.shared_memory();
+    limits.nigh.spin = variant.spin();
+    let server = nigh::Server::new().limits(limits);
     // Callers that ask for descriptors get them; the others' connections are as without.
     let server = server
         .service(service)
