@@ -137,7 +137,7 @@ impl Variant {
     fn spin(self) -> nigh::Spin {
         match self {
             Self::NighStill => nigh::Spin::Off,
-            _ => nigh::Spin::adaptive(),
+            _ => nigh::Spin::adaptive_on_socket(),
         }
     }
 

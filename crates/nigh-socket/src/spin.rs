@@ -24,6 +24,13 @@ impl Spin {
     pub const fn adaptive() -> Self {
         Self::Adaptive(Duration::from_micros(20))
     }
+
+    /// As [`adaptive`](Self::adaptive), for a socket: 50 µs, in which a peer that sleeps can wake and answer. Where both ends
+    /// have slept, one has to be awake for so long until the other finds that looking pays for it, too.
+    #[must_use]
+    pub const fn adaptive_on_socket() -> Self {
+        Self::Adaptive(Duration::from_micros(50))
+    }
 }
 
 /// What was learned.

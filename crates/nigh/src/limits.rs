@@ -136,7 +136,7 @@ pub struct NighLimits {
     /// [`Server::shared_memory`](crate::Server::shared_memory).
     pub shared_memory: SharedMemory,
     /// Whether a connection without a call looks for the next one for a moment before it sleeps. Default
-    /// [`Spin::adaptive`]; connections that carry descriptors never do.
+    /// [`Spin::adaptive_on_socket`]; connections that carry descriptors never do.
     pub spin: Spin,
 }
 
@@ -152,7 +152,7 @@ impl Default for NighLimits {
             keepalive: None,
             keepalive_timeout: Duration::from_secs(20),
             shared_memory: SharedMemory::off(),
-            spin: Spin::adaptive(),
+            spin: Spin::adaptive_on_socket(),
         }
     }
 }

@@ -148,7 +148,7 @@ impl Default for ChannelOptions {
             wire: Wire::Auto,
             nigh_answer_time: Duration::from_millis(200),
             shared_memory: SharedMemory::off(),
-            spin: Spin::adaptive(),
+            spin: Spin::adaptive_on_socket(),
         }
     }
 }
@@ -237,7 +237,7 @@ impl ChannelOptions {
     }
 
     /// Whether a call that is alone on a connection over the nigh wire looks for its answer for a moment before it sleeps. Default
-    /// [`Spin::adaptive`]; a channel with [`descriptors`](Self::descriptors) never does.
+    /// [`Spin::adaptive_on_socket`]; a channel with [`descriptors`](Self::descriptors) never does.
     #[must_use]
     pub fn spin(mut self, spin: Spin) -> Self {
         self.spin = spin;
