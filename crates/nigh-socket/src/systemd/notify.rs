@@ -167,7 +167,8 @@ impl Notifier {
             let mut closed = [PollFd::new(&ours, PollFlags::empty())];
             match rustix::event::poll(&mut closed, left.as_ref()) {
                 Ok(0) => return Err(NotifyError::Barrier(timeout)),
-                Ok(_) => return Ok(()),
+                Ok(_) if closed[0].revents().contains(PollFlags::HUP) => return Ok(()),
+                Ok(_) => return Err(NotifyError::Socket(Errno::BADF.into())),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(NotifyError::Socket(error.into())),
             }
