@@ -6,6 +6,7 @@
 mod allocator;
 mod client;
 mod drpc;
+mod flagd;
 mod lean;
 mod measure;
 mod place;
@@ -221,6 +222,8 @@ fn run() -> Result<(), Failure> {
         match word.as_str() {
             "sockets" => return sockets::run(words),
             "drpc" => return drpc::run(words),
+            "flagd" => return flagd::run(),
+            "flagd-serve" => return flagd::serve(&value()?, &value()?),
             "once" => return once(&value()?, &value()?, &value()?),
             "serve" => return server::serve(&value()?, &value()?, &value()?),
             "--rounds" => plan.rounds = value()?.parse()?,
