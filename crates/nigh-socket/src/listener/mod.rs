@@ -5,6 +5,7 @@
 
 mod error;
 mod handed;
+mod kept;
 mod options;
 mod path;
 
