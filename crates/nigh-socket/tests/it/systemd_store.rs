@@ -99,6 +99,55 @@ fn told(output: &mut BufReader<std::io::PipeReader>, marker: &str) -> String {
     unreachable!("it never said {marker:?}")
 }
 
+/// Connects as often as it is allowed: a full backlog would hold it up for as long as nobody serves.
+struct Hammer {
+    is_over: Arc<AtomicBool>,
+    connects: Arc<AtomicUsize>,
+    allowed: Arc<AtomicUsize>,
+    thread: std::thread::JoinHandle<usize>,
+}
+
+impl Hammer {
+    fn at(path: &Path) -> Self {
+        let path = path.to_owned();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let connects = Arc::new(AtomicUsize::new(0));
+        let allowed = Arc::new(AtomicUsize::new(0));
+        let (ends, counts, limit) = (is_over.clone(), connects.clone(), allowed.clone());
+        let thread = std::thread::spawn(move || {
+            let mut refused = 0;
+            while !ends.load(Ordering::Acquire) {
+                if counts.load(Ordering::Acquire) < limit.load(Ordering::Acquire) {
+                    match UnixStream::connect(&path) {
+                        // Its answer may be lost with the service; that it got in is what counts.
+                        Ok(_) => drop(counts.fetch_add(1, Ordering::AcqRel)),
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                        Err(_) => refused += 1,
+                    }
+                }
+                std::thread::yield_now();
+            }
+            refused
+        });
+        Self {
+            is_over,
+            connects,
+            allowed,
+            thread,
+        }
+    }
+
+    fn gets_in(&self, times: usize) {
+        let enough = self.allowed.fetch_add(times, Ordering::AcqRel) + times;
+        until(|| self.connects.load(Ordering::Acquire) >= enough);
+    }
+
+    fn refused(self) -> usize {
+        self.is_over.store(true, Ordering::Release);
+        self.thread.join().unwrap()
+    }
+}
+
 #[test]
 fn a_killed_service_finds_its_sockets_again_and_nobody_is_refused() {
     let mut keeper = Keeper::new();
@@ -112,44 +161,15 @@ fn a_killed_service_finds_its_sockets_again_and_nobody_is_refused() {
     assert_eq!(names, [named.as_str(), "log", "packets", "tcp"]);
     let tcp = told(&mut output, "tcp ");
 
-    let (is_over, connects) = (
-        Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicUsize::new(0)),
-    );
-    // How many there may be by now: a full backlog would hold the hammer up for as long as nobody serves.
-    let allowed = Arc::new(AtomicUsize::new(0));
-    let hammer = {
-        let (path, is_over, connects) =
-            (stream.clone(), Arc::clone(&is_over), Arc::clone(&connects));
-        let allowed = Arc::clone(&allowed);
-        std::thread::spawn(move || {
-            let mut refused = 0;
-            while !is_over.load(Ordering::Acquire) {
-                if connects.load(Ordering::Acquire) >= allowed.load(Ordering::Acquire) {
-                    std::thread::yield_now();
-                    continue;
-                }
-                match UnixStream::connect(&path) {
-                    // Its answer may be lost with the service; that it got in is what counts.
-                    Ok(_) => drop(connects.fetch_add(1, Ordering::AcqRel)),
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    Err(_) => refused += 1,
-                }
-                std::thread::yield_now();
-            }
-            refused
-        })
-    };
+    let hammer = Hammer::at(&stream);
     for round in 0..5 {
-        let enough = allowed.fetch_add(20, Ordering::AcqRel) + 20;
-        until(|| connects.load(Ordering::Acquire) >= enough);
+        hammer.gets_in(20);
         child.kill().unwrap();
         child.wait().unwrap();
         // Nobody serves, and everybody gets in.
-        let enough = allowed.fetch_add(20, Ordering::AcqRel) + 20;
-        until(|| connects.load(Ordering::Acquire) >= enough);
+        hammer.gets_in(20);
         // And while the next one starts.
-        allowed.fetch_add(40, Ordering::AcqRel);
+        hammer.allowed.fetch_add(40, Ordering::AcqRel);
         let letter = UnixDatagram::unbound().unwrap();
         letter
             .send_to(format!("letter {round}").as_bytes(), &datagrams)
@@ -159,8 +179,7 @@ fn a_killed_service_finds_its_sockets_again_and_nobody_is_refused() {
         assert_eq!(told(&mut output, "letter "), round.to_string());
         assert_eq!(answers(&stream), child.pid());
     }
-    is_over.store(true, Ordering::Release);
-    assert_eq!(hammer.join().unwrap(), 0);
+    assert_eq!(hammer.refused(), 0);
     let now: Vec<&String> = keeper.kept.iter().map(|kept| &kept.0).collect();
     assert_eq!(
         now,
