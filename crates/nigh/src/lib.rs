@@ -38,7 +38,7 @@ pub use nigh_socket::lane::Spin;
 pub use nigh_socket::systemd::{Notifier, NotifyError};
 pub use nigh_socket::{
     Address, AddressError, BindError, BindFault, Counters, Counts, Drained, Existing, FileKind,
-    Listener, LocalPeer, Peer, Policy, SocketKind, fdcheck,
+    Listener, ListenerOptions, LocalPeer, Peer, Policy, SocketKind, fdcheck,
 };
 pub use peer::{Arrival, RequestExt, ResponseExt};
 pub use server::{Server, ServerError};
