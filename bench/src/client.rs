@@ -4,13 +4,17 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nigh_testkit::service::proto::Payload;
+use nigh::DescriptorsExt as _;
 use nigh_testkit::service::proto::test_client::TestClient;
+use nigh_testkit::service::proto::{DownloadRequest, Payload};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::body::Body;
 use tonic::client::GrpcService;
 
-use crate::{Failure, Scenario, Variant, lean};
+use crate::{Failure, Scenario, Variant, lean, tarpc};
+
+/// Messages of one stream.
+const MESSAGES: u32 = 20_000;
 
 /// One caller's calls: how long each took, in nanoseconds.
 pub(crate) type Times = Vec<u64>;
@@ -90,6 +94,7 @@ pub(crate) fn run(
                 };
                 calls(variant, connect, scenario, time).await
             }
+            Variant::Tarpc => tarpc::calls(scenario, socket, time).await,
             Variant::NighHttp2 => {
                 nigh_calls(variant, nigh::Wire::Http2, scenario, socket, time).await
             }
@@ -110,7 +115,10 @@ async fn nigh_calls(
     let address = format!("unix:{}", socket.display());
     let connect = || async {
         let options = nigh::Channel::options().wire(wire);
-        let options = options.shared_memory(variant.shared_memory());
+        let mut options = options.shared_memory(variant.shared_memory());
+        if scenario == Scenario::Descriptor {
+            options = options.descriptors(nigh::FdLimits::default());
+        }
         Ok::<_, Failure>(options.connect(address.as_str()).await?)
     };
     calls(variant, connect, scenario, time).await
@@ -156,6 +164,18 @@ where
 trait Calls {
     fn echo(&mut self, payload: Payload) -> impl Future<Output = Result<(), Failure>> + Send;
     fn hold(&mut self, payload: Payload) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// As `echo`, with a descriptor.
+    fn carry(
+        &mut self,
+        payload: Payload,
+        file: &std::fs::File,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Reads a stream of so many messages of so many bytes.
+    fn download(
+        &mut self,
+        count: u32,
+        bytes: u32,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
 macro_rules! stubs {
@@ -175,6 +195,29 @@ macro_rules! stubs {
             async fn hold(&mut self, payload: Payload) -> Result<(), Failure> {
                 Ok(drop(<$client>::hold(self, payload).await?))
             }
+
+            async fn carry(
+                &mut self,
+                payload: Payload,
+                file: &std::fs::File,
+            ) -> Result<(), Failure> {
+                let mut request = tonic::Request::new(payload);
+                request.attach(file)?;
+                Ok(drop(<$client>::echo(self, request).await?))
+            }
+
+            async fn download(&mut self, count: u32, bytes: u32) -> Result<(), Failure> {
+                let request = DownloadRequest { count, bytes };
+                let mut messages = <$client>::download(self, request).await?.into_inner();
+                let mut came = 0;
+                while messages.message().await?.is_some() {
+                    came += 1;
+                }
+                match came == count {
+                    true => Ok(()),
+                    false => Err(format!("{came} of {count} messages").into()),
+                }
+            }
         }
     };
 }
@@ -191,6 +234,7 @@ async fn caller(
     let payload = Payload {
         data: vec![7; scenario.bytes()],
     };
+    let file = std::fs::File::open("/dev/null")?;
     let mut times = Times::new();
     loop {
         let started = Instant::now();
@@ -198,17 +242,24 @@ async fn caller(
             return Ok(times);
         }
         let request = payload.clone();
+        let mut count = 1;
         match scenario {
             Scenario::Middle | Scenario::Large | Scenario::Huge => client.hold(request).await?,
+            Scenario::Descriptor => client.carry(request, &file).await?,
+            Scenario::Messages => {
+                count = MESSAGES;
+                client.download(count, 64).await?;
+            }
             _ => client.echo(request).await?,
         };
         if started >= begins {
-            times.push(nanoseconds(started.elapsed()));
+            let each = nanoseconds(started.elapsed()) / u64::from(count);
+            times.extend((0..count).map(|_| each));
         }
     }
 }
 
-fn nanoseconds(time: Duration) -> u64 {
+pub(crate) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 

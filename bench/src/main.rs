@@ -1,17 +1,21 @@
 //! nigh beside its peers: every variant in every round, client and server in two processes; medians and spread.
 //!
 //! Usage: `cargo run --release -p bench -- [--rounds N] [--time MS] [--json FILE] [--only KEY,..] [--scenario KEY,..]
-//! [same|split|unpinned ..]`; dRPC and packets: `cargo run --release -p bench -- drpc ..`; sockets alone: `.. -- sockets`.
+//! [same|split|unpinned ..]`; dRPC and packets: `.. -- drpc ..`; sockets alone: `.. -- sockets`; memory of idle connections:
+//! `.. -- idle`; large payloads as bytes and as sealed memory: `.. -- sealed`.
 
 mod allocator;
 mod client;
 mod drpc;
+mod idle;
 mod lean;
 mod measure;
 mod place;
 mod report;
+mod sealed;
 mod server;
 mod sockets;
+mod tarpc;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -36,9 +40,11 @@ enum Variant {
     Shared,
     /// Through shared memory, looking for the next before sleeping.
     SharedSpin,
+    /// tarpc with bincode, over the same kind of socket.
+    Tarpc,
 }
 
-const VARIANTS: [Variant; 8] = [
+const VARIANTS: [Variant; 9] = [
     Variant::Raw,
     Variant::Tokio,
     Variant::Tonic,
@@ -47,6 +53,7 @@ const VARIANTS: [Variant; 8] = [
     Variant::NighCodec,
     Variant::Shared,
     Variant::SharedSpin,
+    Variant::Tarpc,
 ];
 
 impl Variant {
@@ -60,6 +67,7 @@ impl Variant {
             Self::NighCodec => "nigh wire, nigh's codec",
             Self::Shared => "shared memory, no spin",
             Self::SharedSpin => "shared memory, spinning",
+            Self::Tarpc => "tarpc, bincode",
         }
     }
 
@@ -73,6 +81,7 @@ impl Variant {
             Self::NighCodec => "nigh-codec",
             Self::Shared => "shared",
             Self::SharedSpin => "shared-spin",
+            Self::Tarpc => "tarpc",
         }
     }
 }
@@ -92,15 +101,21 @@ enum Scenario {
     Large,
     /// One caller, 16 MiB up and nothing back.
     Huge,
+    /// One caller, 64 bytes and a descriptor up.
+    Descriptor,
+    /// A server's stream of messages of 64 bytes; each is counted as a call.
+    Messages,
 }
 
-const SCENARIOS: [Scenario; 6] = [
+const SCENARIOS: [Scenario; 8] = [
     Scenario::Unary,
     Scenario::Outstanding,
     Scenario::Connections,
     Scenario::Middle,
     Scenario::Large,
     Scenario::Huge,
+    Scenario::Descriptor,
+    Scenario::Messages,
 ];
 
 impl Variant {
@@ -123,6 +138,8 @@ impl Scenario {
             Self::Middle => "unary 64 KiB up, one caller",
             Self::Large => "unary 1 MiB up, one caller",
             Self::Huge => "unary 16 MiB up, one caller",
+            Self::Descriptor => "unary 64 B and one descriptor up, one caller",
+            Self::Messages => "messages of a server's stream, 64 B",
         }
     }
 
@@ -134,6 +151,8 @@ impl Scenario {
             Self::Middle => "middle",
             Self::Large => "large",
             Self::Huge => "huge",
+            Self::Descriptor => "descriptor",
+            Self::Messages => "messages",
         }
     }
 
@@ -149,16 +168,28 @@ impl Scenario {
     /// Connections, and callers on each.
     fn callers(self) -> (usize, usize) {
         match self {
-            Self::Unary | Self::Middle | Self::Large | Self::Huge => (1, 1),
             Self::Outstanding => (1, 64),
             Self::Connections => (16, 8),
+            _ => (1, 1),
         }
     }
 
-    /// The plain loops answer one message at a time.
+    /// The plain loops answer one message at a time; descriptors go between two nigh ends, on the socket; tarpc has its own
+    /// kind of messages.
     fn suits(self, variant: Variant) -> bool {
         let is_plain = matches!(variant, Variant::Raw | Variant::Tokio);
-        !is_plain || self.callers() == (1, 1)
+        match self {
+            Self::Descriptor => matches!(variant, Variant::NighHttp2 | Variant::Nigh),
+            Self::Messages => !is_plain && variant != Variant::Tarpc,
+            Self::Unary => true,
+            Self::Outstanding | Self::Connections => !is_plain,
+            Self::Middle | Self::Large | Self::Huge => variant != Variant::Tarpc,
+        }
+    }
+
+    /// Whether what is of interest is how much, and not how soon.
+    fn is_throughput(self) -> bool {
+        self.callers() != (1, 1) || self == Self::Messages
     }
 }
 
@@ -220,6 +251,8 @@ fn run() -> Result<(), Failure> {
         let mut value = || words.next().ok_or(format!("{word}: a value is missing"));
         match word.as_str() {
             "sockets" => return sockets::run(words),
+            "idle" => return idle::run(words),
+            "sealed" => return sealed::run(words),
             "drpc" => return drpc::run(words),
             "once" => return once(&value()?, &value()?, &value()?),
             "serve" => return server::serve(&value()?, &value()?, &value()?),

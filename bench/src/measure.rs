@@ -32,7 +32,7 @@ pub(crate) struct Round {
 }
 
 /// A server process; killed when dropped.
-struct Server(Child);
+pub(crate) struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -43,7 +43,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    fn start(variant: Variant, socket: &Path, place: Place) -> Result<Self, Failure> {
+    pub(crate) fn start(variant: Variant, socket: &Path, place: Place) -> Result<Self, Failure> {
         let key = match variant {
             Variant::NighHttp2 => Variant::Nigh.key(),
             other => other.key(),
@@ -59,6 +59,10 @@ impl Server {
             std::thread::yield_now();
         }
         Ok(child)
+    }
+
+    pub(crate) fn id(&self) -> String {
+        self.0.id().to_string()
     }
 
     fn cpu(&self) -> u64 {

@@ -47,6 +47,12 @@ pub(crate) fn table(rounds: &[Round]) {
     println!("glibc malloc that keeps freed memory; medians over rounds, (low..high)");
     for place in places {
         for scenario in SCENARIOS {
+            if !cells
+                .keys()
+                .any(|cell| (cell.0, cell.1) == (place, scenario))
+            {
+                continue;
+            }
             println!("\n{} / {}", place.name(), scenario.name());
             println!(
                 "{:<26} {:>22} {:>9} {:>12} {:>10} {:>8} {:>8}",
@@ -63,12 +69,11 @@ pub(crate) fn table(rounds: &[Round]) {
 
 fn line(cells: &HashMap<Cell, Vec<&Round>>, cell: Cell, found: &[&Round]) {
     let (place, scenario, variant) = cell;
-    let one = scenario.callers() == (1, 1);
     let value = |round: &Round| {
-        if one {
-            round.p50
-        } else {
+        if scenario.is_throughput() {
             1e6 / round.calls_per_second
+        } else {
+            round.p50
         }
     };
     let ratio = |top: Variant, bottom: Variant| {

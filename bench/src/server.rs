@@ -13,12 +13,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::lean;
 use crate::place::Place;
 use crate::{Failure, Variant};
+use crate::{lean, sealed, tarpc};
 
 /// Bytes of the largest message taken.
-const MESSAGE_MAX: usize = 64 * 1024 * 1024;
+pub(crate) const MESSAGE_MAX: usize = 65 * 1024 * 1024;
 /// Bytes of a plain loop's length prefix.
 const PREFIX: usize = 4;
 
@@ -46,9 +46,15 @@ macro_rules! plain {
 
             async fn download(
                 &self,
-                _: Request<DownloadRequest>,
+                request: Request<DownloadRequest>,
             ) -> Result<Response<Payloads>, Status> {
-                Err(Status::unimplemented("not measured"))
+                let DownloadRequest { count, bytes } = request.into_inner();
+                let length = usize::try_from(bytes).unwrap_or_default();
+                let one = Payload {
+                    data: vec![7; length],
+                };
+                let all = (0..count).map(move |_| Ok(one.clone()));
+                Ok(Response::new(Box::pin(tokio_stream::iter(all))))
             }
 
             async fn upload(
@@ -101,6 +107,7 @@ pub(crate) async fn serve_here(variant: Variant, socket: &Path) -> Result<(), Fa
         Variant::Raw => Err("it blocks".into()),
         Variant::Tokio => echo(socket).await,
         Variant::Tonic => tonic_server(socket).await,
+        Variant::Tarpc => tarpc::serve(socket).await,
         Variant::Nigh | Variant::NighHttp2 | Variant::Shared | Variant::SharedSpin => {
             nigh_server(
                 variant,
@@ -223,6 +230,11 @@ where
 {
     let listener = nigh::Listener::options().bind(format!("unix:{}", socket.display()).as_str())?;
     let server = nigh::Server::new().shared_memory(variant.shared_memory());
-    server.service(service).serve(listener).await?;
+    // Callers that ask for descriptors get them; the others' connections are as without.
+    let server = server
+        .service(service)
+        .receive_descriptors(S::NAME, nigh::FdLimits::default())
+        .service(sealed::service());
+    server.serve(listener).await?;
     Ok(())
 }

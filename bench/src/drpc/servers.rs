@@ -109,7 +109,9 @@ pub(super) fn serve(variant: &str, socket: &str, place: &str) -> Result<(), Fail
         let mut modules = Modules::new();
         modules.register(Module::new(MODULE, "bench").method(METHOD, "echo", echo))?;
         let listener = nigh_drpc::listener().bind(format!("unix:{socket}").as_str())?;
-        Drpc::new(modules).serve(listener).await?;
+        // With blocking callers the server blocks as well; raw packets have one such thread, too.
+        let threads = usize::from(variant == Variant::Blocking.key());
+        Drpc::new(modules).threads(threads).serve(listener).await?;
         Ok(())
     })
 }

@@ -180,6 +180,10 @@ pub struct ServeArgs {
     /// is taken over.
     #[arg(long)]
     pub replace: bool,
+    /// Have the service manager (systemd, nigh run) keep the sockets, and take them back when started
+    /// anew, after a crash, too.
+    #[arg(long, conflicts_with_all = ["publish", "replace"])]
+    pub store: bool,
     /// Write the address into this file, for clients that are given published:FILE. With several
     /// addresses as often as there are addresses, in their order.
     #[arg(long, value_name = "FILE")]

@@ -88,6 +88,9 @@ pub enum Failure {
         /// Why not.
         source: io::Error,
     },
+    /// A socket is not kept by the service manager.
+    #[error(transparent)]
+    Keep(#[from] nigh_socket::systemd::KeepError),
     /// A command was not run, or does not say how it is.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -220,6 +223,7 @@ impl Failure {
             Self::Serve(error) => error.hint().map(Into::into),
             Self::Notify(error) => error.hint().map(Into::into),
             Self::Run(error) => error.hint().map(Into::into),
+            Self::Keep(error) => error.hint().map(Into::into),
             Self::NotServed(_)
             | Self::PublishCount(_)
             | Self::Demo(_)

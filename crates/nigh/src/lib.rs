@@ -30,7 +30,7 @@ pub use channel::{Channel, ChannelError, ChannelOptions, Wire};
 pub use codec::{ProstCodec, ProstDecoder, ProstEncoder};
 pub use fd::{
     AttachError, BadInodeUrl, Descriptors, DescriptorsExt, FdIndex, FdLimits, Incapable, InodeUrl,
-    Loss, TakeError, UnsentError, reopen,
+    Loss, SealedError, TakeError, UnsentError, reopen, sealed,
 };
 pub use limits::{Http1Limits, Http2Limits, Limits, NighLimits};
 pub use nigh_socket::handover::{HandoverError, HandoverOptions, Succession};
@@ -38,7 +38,8 @@ pub use nigh_socket::lane::Spin;
 pub use nigh_socket::systemd::{Notifier, NotifyError};
 pub use nigh_socket::{
     Address, AddressError, BindError, BindFault, Counters, Counts, Drained, Existing, FileKind,
-    Listener, ListenerOptions, LocalPeer, Peer, Policy, SocketKind, fdcheck,
+    Listener, ListenerOptions, LocalPeer, Mapping, MemoryFile, Peer, Policy, SealedFile,
+    SocketKind, fdcheck,
 };
 pub use peer::{Arrival, RequestExt, ResponseExt};
 pub use server::{Server, ServerError};

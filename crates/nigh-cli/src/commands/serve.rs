@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nigh::{
-    Address, Existing, FdLimits, HandoverOptions, Listener, Notifier, Policy, Server, Succession,
+    Address, Existing, FdLimits, HandoverOptions, Listener, Notifier, NotifyError, Policy, Server,
+    Succession,
 };
 use nigh_flagd::eval::{Evaluator, Fractional, Integers};
 use nigh_flagd::service::{Flagd, Options};
@@ -234,6 +235,10 @@ fn bind(
         options = options.group(group);
     }
     let address = listen.address.clone();
+    if args.store {
+        let manager = Notifier::from_environment()?.ok_or(NotifyError::Nobody)?;
+        return Ok(manager.listen(&options, &address)?);
+    }
     Ok(match succession {
         Some(succession) => succession.listen(&options, address)?,
         None => options.bind(address)?,

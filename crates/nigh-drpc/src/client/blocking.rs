@@ -13,14 +13,18 @@ use super::error::{CallError, TransportError};
 use super::exchange::{Draft, Exchange, Reply};
 use super::link::take;
 use super::options::{ClientOptions, Pauses, Speaks};
-use crate::link::{Flush, Inbound, Message, Outbox, with_scratch};
+use crate::link::{Flush, Inbound, Message, Outbox, Place, with_scratch};
 use crate::wire::{Call, Features, Framing, Status, Violation};
+
+/// What the kernel takes for a timeout: none would be no time at all to it, and more it cannot count.
+const WRITE_TIME_MIN: Duration = Duration::from_millis(1);
+const WRITE_TIME_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Calls methods of one server, blocking the thread. Connects when it is needed, and again.
 #[derive(Debug)]
 pub struct BlockingClient {
     address: Address,
-    options: ClientOptions,
+    options: Arc<ClientOptions>,
     link: Option<Link>,
     server: Option<Peer>,
     pauses: Pauses,
@@ -35,6 +39,8 @@ struct Link {
     /// Calls that were given up and are still to be answered.
     given_up: HashSet<i64>,
     has_answered: bool,
+    /// No descriptors come: receiving is simpler then.
+    is_plain: bool,
     /// The timeout that the socket has.
     timeout: Option<Duration>,
 }
@@ -55,7 +61,7 @@ impl BlockingClient {
     pub fn lazy(address: Address, options: ClientOptions) -> Self {
         Self {
             address,
-            options,
+            options: Arc::new(options),
             link: None,
             server: None,
             pauses: Pauses::new(),
@@ -129,7 +135,10 @@ impl BlockingClient {
     fn open(&mut self, framing: Framing, deadline: Option<Instant>) -> Result<Link, CallError> {
         let connect = self.options.connecting(left(deadline)?);
         let connected = connect_packet(&self.address, &connect);
-        let (socket, peer) = connected.map_err(|error| CallError::Connect(Arc::new(error)))?;
+        let (mut socket, peer) = connected.map_err(|error| CallError::Connect(Arc::new(error)))?;
+        let write_time = self.options.limits.write_time;
+        let set = socket.set_write_timeout(Some(write_time.clamp(WRITE_TIME_MIN, WRITE_TIME_MAX)));
+        set.map_err(|error| CallError::transport(SendError::System(error)))?;
         self.server = Some(peer);
         if framing == Framing::Chunked {
             // No chunk is empty. Where the kernel refuses, stamps are as good.
@@ -144,12 +153,13 @@ impl BlockingClient {
             outbox: Outbox::default(),
             given_up: HashSet::new(),
             has_answered: false,
+            is_plain: false,
             timeout: None,
         })
     }
 
     fn send(&mut self, draft: Draft, deadline: Option<Instant>) -> Result<Reply, CallError> {
-        let options = self.options.clone();
+        let options = Arc::clone(&self.options);
         let link = self.link(deadline)?;
         let outcome = link.call(draft, deadline, &options);
         let is_broken = matches!(
@@ -233,25 +243,32 @@ impl Link {
     /// Writes all of the outbox, within the write time: half a message would be the end of the connection.
     fn write(&mut self, options: &ClientOptions) -> Result<(), CallError> {
         let waited = options.limits.write_time;
-        let by = Instant::now().checked_add(waited);
-        loop {
-            let socket = &self.socket;
-            let flushed = self.outbox.flush(|slices, fds| socket.send(slices, fds));
-            match flushed {
-                Ok(Flush::Done) => return Ok(()),
-                Err(SendError::TimedOut) | Ok(Flush::Blocked)
-                    if by.is_some_and(|by| Instant::now() >= by) =>
-                {
-                    return Err(CallError::transport(TransportError::NotRead { waited }));
+        let socket = &self.socket;
+        let mut packets = 0_u32;
+        let mut by = None;
+        // The socket's own timeout is for one packet; most messages have no other.
+        let flushed = self.outbox.flush(|slices, fds| {
+            if packets > 0 {
+                let now = Instant::now();
+                let by = *by.get_or_insert(now.checked_add(waited));
+                if by.is_some_and(|by| now >= by) {
+                    return Err(SendError::TimedOut);
                 }
-                Err(SendError::TimedOut) | Ok(Flush::Blocked) => {}
-                // What the server had said before it left is still to be read.
-                Err(SendError::Closed | SendError::Reset) => {
-                    self.outbox = Outbox::default();
-                    return Ok(());
-                }
-                Err(error) => return Err(CallError::transport(error)),
             }
+            packets += 1;
+            socket.send(slices, fds)
+        });
+        match flushed {
+            Ok(Flush::Done) => Ok(()),
+            Err(SendError::TimedOut) | Ok(Flush::Blocked) => {
+                Err(CallError::transport(TransportError::NotRead { waited }))
+            }
+            // What the server had said before it left is still to be read.
+            Err(SendError::Closed | SendError::Reset) => {
+                self.outbox = Outbox::default();
+                Ok(())
+            }
+            Err(error) => Err(CallError::transport(error)),
         }
     }
 
@@ -282,6 +299,11 @@ impl Link {
         };
         let answer = self.exchange.answer(message)?;
         self.has_answered = true;
+        if !self.is_plain && !self.exchange.may_bring_descriptors() {
+            self.is_plain = true;
+            // An older kernel lets them in, and they are closed unseen.
+            let _ = self.socket.set_pass_rights(false);
+        }
         Ok(answer)
     }
 
@@ -292,13 +314,19 @@ impl Link {
             set.map_err(|error| CallError::transport(RecvError::System(error)))?;
             self.timeout = timeout;
         }
-        let room = self.inbound.room();
         let (socket, inbound) = (&self.socket, &mut self.inbound);
+        if let Some((received, packet)) = inbound.receive(|memory| socket.recv_behind(memory)) {
+            return match received {
+                Err(RecvError::TimedOut) => Err(CallError::Deadline),
+                received => take(inbound, received, Place::Behind(packet)),
+            };
+        }
+        let room = inbound.room();
         with_scratch(room, |buffer| {
             let buffer = buffer.get_mut(..room).unwrap_or_default();
             match socket.recv(buffer) {
                 Err(RecvError::TimedOut) => Err(CallError::Deadline),
-                received => take(inbound, received, buffer),
+                received => take(inbound, received, Place::Buffer(buffer)),
             }
         })
     }

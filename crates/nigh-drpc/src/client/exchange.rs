@@ -81,6 +81,11 @@ impl Exchange {
         self.agreement == Agreement::Settled
     }
 
+    /// Whether an answer may bring descriptors, as far as is known.
+    pub(crate) fn may_bring_descriptors(&self) -> bool {
+        !self.is_settled() || self.features.has(Features::DESCRIPTORS)
+    }
+
     /// Calls that may be in flight.
     pub(crate) fn window(&self) -> u32 {
         if self.features.has(Features::PIPELINING) {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep};
 use super::error::{CallError, TransportError};
 use super::exchange::{Draft, Exchange, Reply, is_legacy_refusal};
 use crate::limits::Limits;
-use crate::link::{Flush, Inbound, Message, Outbox, with_scratch};
+use crate::link::{Flush, Inbound, Message, Outbox, Place, with_scratch};
 use crate::wire::{Features, Framing, Violation};
 
 type Outcome = Result<Reply, CallError>;
@@ -226,6 +226,10 @@ impl Link {
         let (sequence, outcome) = state.exchange.answer(message)?;
         let slot = state.slots.remove(&sequence);
         let Slot { waiter, _place } = slot.ok_or(Violation::Sequence { sequence })?;
+        if !state.has_answered && !state.exchange.may_bring_descriptors() {
+            // An older kernel lets them in, and they are closed unseen.
+            let _ = self.socket.set_pass_rights(false);
+        }
         state.has_answered = true;
         let window = state.exchange.window();
         if let Some(more @ 1..) = window.checked_sub(state.places_given) {
@@ -362,12 +366,16 @@ impl Driver {
     }
 
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, CallError>> {
-        let room = self.inbound.room();
         let (link, inbound) = (&self.link, &mut self.inbound);
+        let behind = inbound.receive(|memory| link.socket.poll_recv_behind(cx, memory));
+        if let Some((received, packet)) = behind {
+            return Poll::Ready(take(inbound, ready!(received), Place::Behind(packet)));
+        }
+        let room = inbound.room();
         with_scratch(room, |buffer| {
             let buffer = buffer.get_mut(..room).unwrap_or_default();
             let received = ready!(link.socket.poll_recv(cx, buffer));
-            Poll::Ready(take(inbound, received, buffer))
+            Poll::Ready(take(inbound, received, Place::Buffer(buffer)))
         })
     }
 
@@ -398,7 +406,7 @@ fn start(timer: &mut Option<Pin<Box<Sleep>>>, time: Duration) {
 pub(crate) fn take(
     inbound: &mut Inbound,
     received: Result<Received, RecvError>,
-    buffer: &[u8],
+    place: Place<'_>,
 ) -> Result<Option<Message>, CallError> {
     let (length, fds, is_lost) = match received {
         Ok(Received::Packet(packet)) => (packet.length, packet.fds, false),
@@ -414,6 +422,10 @@ pub(crate) fn take(
             return Err(Violation::PacketTooLarge { length, max: room }.into());
         }
         Err(error) => return Err(CallError::transport(error)),
+    };
+    let buffer = match place {
+        Place::Buffer(buffer) => buffer,
+        Place::Behind(packet) => return Ok(inbound.accept_behind(packet, &fds, is_lost)?),
     };
     let packet = buffer.get(..length).unwrap_or_default();
     if inbound.framing() == Some(Framing::Chunked) && is_legacy_refusal(packet) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::limits::Limits;
 use crate::wire::{
-    Assembler, Detector, FirstPacket, Framing, PACKET_BYTES_MAX, Violation, first_chunk,
+    Assembler, Behind, Detector, FirstPacket, Framing, PACKET_BYTES_MAX, Violation, first_chunk,
 };
 
 /// Bytes of the buffer for rows that are kept for the next ones.
@@ -22,6 +22,15 @@ pub(crate) struct Message {
     pub(crate) fds_received: usize,
     /// Whether descriptors were lost on the way.
     pub(crate) fds_lost: bool,
+}
+
+/// Where a packet was received to.
+#[derive(Debug)]
+pub(crate) enum Place<'a> {
+    /// The front of a buffer.
+    Buffer(&'a [u8]),
+    /// Behind the message that it belongs to.
+    Behind(Behind),
 }
 
 /// What ends a connection, and whether its peer is told so. drpc §4.4
@@ -95,7 +104,7 @@ impl Inbound {
     }
 
     /// Bytes of memory held for the incomplete message, and for messages not yet looked at.
-    #[cfg(fuzzing)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn capacity(&self) -> usize {
         self.assembler.capacity() + self.row.capacity()
     }
@@ -123,6 +132,35 @@ impl Inbound {
             Some(Framing::Legacy) => self.legacy_bytes_max,
             None => self.legacy_bytes_max.max(PACKET_BYTES_MAX),
         }
+    }
+
+    /// Receives a packet right behind the message that it belongs to, where that can be: no copy is made then. What
+    /// `receive` answers is returned, and the packet for [`accept_behind`](Self::accept_behind).
+    pub(crate) fn receive<T>(
+        &mut self,
+        receive: impl FnOnce(&mut Vec<u8>) -> T,
+    ) -> Option<(T, Behind)> {
+        self.assembler.receive(receive)
+    }
+
+    /// Takes the packet that [`receive`](Self::receive) brought.
+    pub(crate) fn accept_behind(
+        &mut self,
+        behind: Behind,
+        fds: &[OwnedFd],
+        fds_lost: bool,
+    ) -> Result<Option<Message>, Violation> {
+        self.fds_received += fds.len();
+        self.fds_lost |= fds_lost;
+        let (bytes, rest) = self.assembler.push_behind(behind, self.has_rows)?;
+        if rest.is_empty() || bytes.is_some() {
+            self.row = rest;
+            return Ok(bytes.map(|bytes| self.message(bytes)));
+        }
+        // Smaller chunks than there could be: of one packet all the same.
+        let (bytes, rest) = self.assemble(&rest)?;
+        self.row.extend_from_slice(rest);
+        Ok(bytes.map(|bytes| self.message(bytes)))
     }
 
     /// Takes one packet.

@@ -6,6 +6,6 @@ mod scratch;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use inbound::{Inbound, InboundError, Message};
+pub(crate) use inbound::{Inbound, InboundError, Message, Place};
 pub(crate) use outbox::{Flush, Outbox, Outgoing};
 pub(crate) use scratch::with_scratch;

@@ -206,3 +206,104 @@ fn a_full_socket_keeps_the_row_for_later() {
     let found: Vec<Bytes> = found.flatten().collect();
     assert_eq!(found, ["a", "b"]);
 }
+
+/// Receives `packet` as a socket would: behind the message where that can be.
+fn arrive(inbound: &mut Inbound, packet: &[u8]) -> Result<Option<Message>, Violation> {
+    let behind = inbound.receive(|memory| memory.extend_from_slice(packet));
+    if let Some(((), behind)) = behind {
+        return inbound.accept_behind(behind, &[], false);
+    }
+    let accepted = inbound.accept(packet, Vec::new(), false);
+    accepted.map_err(|error| error.violation)
+}
+
+fn large(length: usize) -> Bytes {
+    (0..length)
+        .map(|i| u8::try_from(i % 251).unwrap_or_default())
+        .collect()
+}
+
+/// The packets of a large message, to be spoiled.
+fn large_packets(length: usize) -> Vec<Vec<u8>> {
+    Chunks::of(large(length))
+        .map(|Chunk { header, data }| [&header[..], &data.to_bytes()].concat())
+        .collect()
+}
+
+#[test]
+fn large_messages_are_received_in_their_own_memory() {
+    for length in [300_000, 1 << 20, 3 * 131_048, 3 * 131_048 + 1, 5_000_000] {
+        let mut inbound = inbound(false);
+        let (mut found, mut copied) = (None, 0);
+        let packets = large_packets(length);
+        for packet in &packets {
+            // Nothing came: the message is as it was.
+            let none = inbound.receive(|_| ());
+            copied += usize::from(none.is_none());
+            found = arrive(&mut inbound, packet).unwrap();
+        }
+        assert!(copied <= 2, "{copied} of {} were copied", packets.len());
+        assert_eq!(found.unwrap().bytes, large(length));
+        assert!(!inbound.is_partial());
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_packet_has_its_name_behind_a_message_too() {
+    let spoiled = |at: usize, value: u64| {
+        move |packet: &mut Vec<u8>| packet[at..at + 8].copy_from_slice(&value.to_le_bytes())
+    };
+    let of_two = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    type Spoil = Box<dyn Fn(&mut Vec<u8>)>;
+    let cases: [(Spoil, &str); 10] = [
+        (Box::new(|packet| packet.truncate(0)), "PacketTooShort"),
+        (Box::new(|packet| packet.truncate(23)), "PacketTooShort"),
+        (Box::new(|packet| packet.truncate(24)), "ChunkLength"),
+        (Box::new(|packet| packet.extend([0; 9])), "PacketTooLarge"),
+        (Box::new(spoiled(0, 999_999)), "TotalChanged"),
+        (Box::new(spoiled(8, 1)), "ChunkLength"),
+        (Box::new(spoiled(8, u64::MAX)), "ChunkTooLarge"),
+        (Box::new(spoiled(16, of_two(2, 8))), "Index"),
+        (Box::new(spoiled(16, of_two(1, 7))), "CountChanged"),
+        (Box::new(spoiled(16, of_two(1, 0))), "NoChunks"),
+    ];
+    for (spoil, name) in cases {
+        let mut inbound = inbound(false);
+        let mut packets = large_packets(1_000_000);
+        assert!(arrive(&mut inbound, &packets[0]).unwrap().is_none());
+        spoil(&mut packets[1]);
+        let violation = arrive(&mut inbound, &packets[1]).unwrap_err();
+        let shown = format!("{violation:?}");
+        assert!(shown.starts_with(name), "{shown} where {name} was expected");
+        assert!(arrive(&mut inbound, &packets[2]).is_err());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn however_packets_arrive_messages_are_the_same_and_memory_is_what_came(
+        lengths in prop::collection::vec(0_usize..700_000, 1..4),
+        has_rows in any::<bool>(),
+    ) {
+        let mut outbox = Outbox::default();
+        if has_rows {
+            outbox.use_rows();
+        }
+        let messages: Vec<Bytes> = lengths.into_iter().map(large).collect();
+        for message in &messages {
+            outbox.push(outgoing(message.clone()));
+        }
+        let mut inbound = inbound(has_rows);
+        let mut found = Vec::new();
+        for packet in packets(&mut outbox, PACKET_BYTES_MAX) {
+            found.extend(arrive(&mut inbound, &packet).unwrap());
+            while inbound.has_more() {
+                found.extend(inbound.next().unwrap());
+            }
+            prop_assert!(inbound.capacity() <= 2 * inbound.received() + PACKET_BYTES_MAX);
+        }
+        let found: Vec<Bytes> = found.into_iter().map(|message| message.bytes).collect();
+        prop_assert_eq!(found, messages);
+    }
+}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use nigh_socket::{Counters, Guard, Journal, Peer};
+use tokio::sync::Semaphore;
 
 use super::handler::Failure;
 use super::registry::{Method, Modules};
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) framing: Result<Framing, Detector>,
     /// What callers may agree on.
     pub(crate) features: Features,
+    /// How many connections may still have a thread.
+    pub(crate) threads: Arc<Semaphore>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) journal: Option<Arc<Journal>>,
 }

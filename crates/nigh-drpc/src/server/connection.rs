@@ -3,6 +3,9 @@
 //! One task does all of it, so answers need no lock and never interleave. It reads only while nothing waits to be
 //! written and there is room for another call: a caller that does not read, or asks too much, waits in its own buffer.
 
+mod arrival;
+mod line;
+mod thread;
 mod travel;
 
 use std::future::Future;
@@ -12,6 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use nigh_socket::{Drain, Peer, Received, RecvError, SendError, UnixSeqpacket};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -21,8 +25,11 @@ use super::handler::{Caller, Failure, Request};
 use super::running::{Done, Running};
 use super::share::Share;
 use super::timer::Timer;
-use crate::link::{Flush, Inbound, InboundError, Message, Outbox, with_scratch};
+use crate::link::{Flush, Inbound, InboundError, Message, Outbox};
 use crate::wire::{Call, Features, Framing, Reason, Violation};
+use arrival::Break;
+use line::Line;
+use thread::Pace;
 pub(super) use travel::Agreed;
 use travel::{Ended, waiting};
 
@@ -35,6 +42,8 @@ pub(crate) enum Ending {
     Send(#[from] SendError),
     #[error(transparent)]
     Recv(#[from] RecvError),
+    #[error("the runtime has ended")]
+    RuntimeEnded,
     #[error("did not read an answer for {} ms", .0.as_millis())]
     NotRead(Duration),
 }
@@ -63,7 +72,7 @@ enum Agreement {
 
 pub(crate) struct Connection {
     shared: Arc<Shared>,
-    socket: UnixSeqpacket,
+    line: Line,
     peer: Peer,
     share: Share,
     inbound: Inbound,
@@ -84,6 +93,9 @@ pub(crate) struct Connection {
     stays: bool,
     message_timer: Timer,
     write_timer: Timer,
+    pace: Pace,
+    /// The right to a thread, which [`Ended::IsBusy`] is about.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Connection {
@@ -99,7 +111,7 @@ impl Connection {
             inbound: Inbound::new(shared.framing, &shared.limits),
             share: shared.shares.of(&peer),
             shared,
-            socket,
+            line: Line::Reactor(socket),
             peer,
             outbox: Outbox::default(),
             running: Running::default(),
@@ -115,13 +127,15 @@ impl Connection {
             stays: false,
             message_timer: Timer::default(),
             write_timer: Timer::default(),
+            pace: Pace::default(),
+            permit: None,
         }
     }
 
     /// Serves until the caller leaves, breaks a rule, the server has drained, or a successor could go on.
     async fn serve(&mut self) -> Result<Ended, Ending> {
         let ended = std::future::poll_fn(|cx| self.poll(cx)).await;
-        if !matches!(ended, Ok(Ended::MayGo)) {
+        if !matches!(ended, Ok(Ended::MayGo | Ended::IsBusy)) {
             self.gone.send_replace(true);
         }
         ended
@@ -142,6 +156,10 @@ impl Connection {
             progressed |= self.take_up(cx)?;
             if self.may_go() {
                 return Poll::Ready(Ok(Ended::MayGo));
+            }
+            self.permit = self.wants_thread();
+            if self.permit.is_some() {
+                return Poll::Ready(Ok(Ended::IsBusy));
             }
             let is_ready = self.held.is_none() && !self.inbound.has_more();
             if is_written && is_ready && !self.has_ended && self.outbox.is_empty() {
@@ -224,12 +242,12 @@ impl Connection {
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<Flush, Ending> {
         let sent = self.outbox.sent();
-        let flushed =
-            self.outbox
-                .flush(|slices, fds| match self.socket.poll_send(cx, slices, fds) {
-                    Poll::Ready(sent) => sent,
-                    Poll::Pending => Err(SendError::WouldBlock),
-                });
+        let flushed = self
+            .outbox
+            .flush(|slices, fds| match self.line.poll_send(cx, slices, fds) {
+                Poll::Ready(sent) => sent,
+                Poll::Pending => Err(SendError::WouldBlock),
+            });
         let flushed = match flushed {
             Ok(flushed) => flushed,
             // The caller has gone: what it asked for is still done, its answers go nowhere. drpc §7.7
@@ -251,15 +269,7 @@ impl Connection {
 
     /// Receives one packet and looks at what it completes.
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ending>> {
-        let room = self.inbound.room();
-        let accepted = with_scratch(room, |buffer| {
-            let buffer = &mut buffer[..room];
-            let received = match self.last_try(buffer) {
-                Some(received) => received,
-                None => std::task::ready!(self.socket.poll_recv(cx, buffer)),
-            };
-            Poll::Ready(take(&mut self.inbound, received, buffer))
-        });
+        let accepted = self.arrive(cx);
         let accepted = std::task::ready!(accepted);
         self.expect_no_empty_packets();
         let message = match accepted {
@@ -267,6 +277,10 @@ impl Connection {
             Ok(None) => {
                 let time = self.shared.limits.message_time;
                 self.message_timer.run(time);
+                // A thread never gets to where times are looked at while packets keep coming.
+                if self.line.is_on_a_thread() && self.message_timer.is_over() {
+                    return Poll::Ready(Err(self.stalled().into()));
+                }
                 return Poll::Ready(Ok(()));
             }
             Err(Break::End) => return Poll::Ready(self.end()),
@@ -290,7 +304,7 @@ impl Connection {
         if !self.is_unstamped && self.inbound.framing() == Some(Framing::Chunked) {
             self.is_unstamped = true;
             // Where the kernel refuses, stamps are as good.
-            let _ = self.socket.set_empty_packets(false);
+            let _ = self.line.set_empty_packets(false);
         }
     }
 
@@ -299,7 +313,7 @@ impl Connection {
         if !self.is_draining {
             return None;
         }
-        match self.socket.try_recv(buffer) {
+        match self.line.try_recv(buffer) {
             Err(RecvError::WouldBlock) => None,
             received => Some(received),
         }
@@ -400,6 +414,7 @@ impl Connection {
             caller: Caller::new(self.gone.subscribe()),
         };
         self.shared.counters.calls_handled();
+        self.pace.call();
         tracing::trace!(method = %method.name, sequence, "call from {}", self.peer);
         if let Some(done) = self.running.start(cx, (sequence, place), method, request) {
             self.answer(done);
@@ -446,49 +461,22 @@ impl Connection {
         // The connection ends in any case.
         let _ = self
             .outbox
-            .flush(|slices, fds| self.socket.try_send(slices, fds));
+            .flush(|slices, fds| self.line.try_send(slices, fds));
     }
 
     fn check_time(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         if self.message_timer.poll(cx).is_ready() {
-            return Poll::Ready(Ending::Violation(Violation::Stalled {
-                received: self.inbound.received(),
-                waited: self.shared.limits.message_time,
-            }));
+            return Poll::Ready(self.stalled().into());
         }
         self.write_timer
             .poll(cx)
             .map(|()| Ending::NotRead(self.shared.limits.write_time))
     }
-}
 
-/// What ends reading.
-enum Break {
-    End,
-    Recv(RecvError),
-    Inbound(InboundError),
-}
-
-/// Gives what was received to the assembler.
-fn take(
-    inbound: &mut Inbound,
-    received: Result<Received, RecvError>,
-    buffer: &[u8],
-) -> Result<Option<Message>, Break> {
-    let (length, fds, is_lost) = match received {
-        Ok(Received::Packet(packet)) => (packet.length, packet.fds, false),
-        Err(RecvError::DescriptorsLost { length, .. }) => (length, Vec::new(), true),
-        Ok(Received::End) => return Err(Break::End),
-        // The caller closed with answers unread; its calls have all been received.
-        Err(RecvError::Reset) => return Err(Break::End),
-        Err(RecvError::TooLong { length, room }) => {
-            return Err(Break::Inbound(InboundError {
-                violation: Violation::PacketTooLarge { length, max: room },
-                tell_legacy: inbound.may_be_legacy(buffer),
-            }));
+    fn stalled(&self) -> Violation {
+        Violation::Stalled {
+            received: self.inbound.received(),
+            waited: self.shared.limits.message_time,
         }
-        Err(error) => return Err(Break::Recv(error)),
-    };
-    let packet = buffer.get(..length).unwrap_or_default();
-    inbound.accept(packet, fds, is_lost).map_err(Break::Inbound)
+    }
 }

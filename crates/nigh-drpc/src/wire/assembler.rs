@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::header::{CHUNK_BYTES_MAX, Header, PACKET_BYTES_MAX};
+use super::header::{CHUNK_BYTES_MAX, HEADER_BYTES, Header, PACKET_BYTES_MAX};
 use super::violation::Violation;
 
 /// The receiving side of one connection's chunked messages. drpc §2.4
@@ -13,6 +13,15 @@ use super::violation::Violation;
 pub struct Assembler {
     message_bytes_max: u64,
     state: State,
+}
+
+/// A packet whose data was received behind the message that it belongs to.
+#[derive(Debug)]
+pub(crate) struct Behind {
+    /// `None` when the packet is shorter than a header.
+    header: Option<Header>,
+    /// Bytes of the packet.
+    length: usize,
 }
 
 #[derive(Debug)]
@@ -64,6 +73,96 @@ impl Assembler {
         }
     }
 
+    /// Receives the next packet right behind the message's bytes, where a full chunk belongs there: `None` where one
+    /// does not, or not yet by the rule that memory follows the bytes received.
+    ///
+    /// The packet's header comes to lie on the last bytes of the message, which are put back after. `receive` appends a
+    /// packet to the memory it gets, or leaves it as it is. What it answers is returned, and if it brought a packet, that is
+    /// for [`push_behind`](Self::push_behind).
+    pub(crate) fn receive<T>(
+        &mut self,
+        receive: impl FnOnce(&mut Vec<u8>) -> T,
+    ) -> Option<(T, Behind)> {
+        let State::Partial(partial) = &mut self.state else {
+            return None;
+        };
+        let data = &mut partial.data;
+        let received = data.len();
+        let room = usize::try_from(partial.total).unwrap_or(usize::MAX);
+        let room = room.min(received.saturating_mul(2));
+        if room < received + CHUNK_BYTES_MAX {
+            return None;
+        }
+        if data.capacity() < received + CHUNK_BYTES_MAX {
+            data.reserve_exact(room - received);
+        }
+        let (front, covered) = data.split_last_chunk::<HEADER_BYTES>()?;
+        let (front, covered) = (front.len(), *covered);
+        data.truncate(front);
+        let outcome = receive(data);
+        let packet = data.get(front..).unwrap_or_default();
+        let behind = Behind {
+            header: Header::decode(packet).map(|(header, _)| header),
+            length: packet.len(),
+        };
+        match data.get_mut(front..received) {
+            Some(place) => place.copy_from_slice(&covered),
+            None => {
+                data.truncate(front);
+                data.extend_from_slice(&covered);
+            }
+        }
+        Some((outcome, behind))
+    }
+
+    /// Takes the packet that [`receive`](Self::receive) brought. `is_row`: more chunks may stand behind its first one;
+    /// they are returned beside the message that it completes.
+    ///
+    /// # Errors
+    /// As for [`push`](Self::push).
+    pub(crate) fn push_behind(
+        &mut self,
+        behind: Behind,
+        is_row: bool,
+    ) -> Result<(Option<Bytes>, Vec<u8>), Violation> {
+        let pushed = self.accept_behind(behind, is_row);
+        if pushed.is_err() {
+            self.state = State::Poisoned;
+        }
+        pushed
+    }
+
+    fn accept_behind(
+        &mut self,
+        behind: Behind,
+        is_row: bool,
+    ) -> Result<(Option<Bytes>, Vec<u8>), Violation> {
+        let Behind { header, length } = behind;
+        let header = header.ok_or(Violation::PacketTooShort { length })?;
+        let State::Partial(partial) = &mut self.state else {
+            return Err(Violation::AfterViolation);
+        };
+        let came = length - HEADER_BYTES;
+        let before = partial.data.len() - came;
+        let mut rest = Vec::new();
+        let mut data = came;
+        if is_row
+            && let Ok(claimed) = usize::try_from(header.length)
+            && claimed < came
+        {
+            data = claimed;
+            rest = partial.data.split_off(before + claimed);
+        }
+        self.check(header, data, length)?;
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Partial(partial) => {
+                partial.follow(header, (before + data) as u64)?;
+                Ok((self.keep(partial, header), rest))
+            }
+            State::Idle | State::Poisoned => Err(Violation::AfterViolation),
+        }
+    }
+
     /// Takes one packet; returns the message that it completes.
     ///
     /// # Errors
@@ -79,7 +178,9 @@ impl Assembler {
     }
 
     fn accept(&mut self, packet: &[u8]) -> Result<Option<Bytes>, Violation> {
-        let (header, data) = self.check(packet)?;
+        let length = packet.len();
+        let (header, data) = Header::decode(packet).ok_or(Violation::PacketTooShort { length })?;
+        self.check(header, data.len(), length)?;
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Poisoned => Err(Violation::AfterViolation),
             State::Idle if header.count == 1 => {
@@ -99,14 +200,12 @@ impl Assembler {
         }
     }
 
-    /// What a packet must be by itself, whatever came before.
-    fn check<'a>(&self, packet: &'a [u8]) -> Result<(Header, &'a [u8]), Violation> {
-        let length = packet.len();
+    /// What a packet of `length` bytes, with so many bytes of `data`, must be by itself, whatever came before.
+    fn check(&self, header: Header, data: usize, length: usize) -> Result<(), Violation> {
         if length > PACKET_BYTES_MAX {
             let max = PACKET_BYTES_MAX;
             return Err(Violation::PacketTooLarge { length, max });
         }
-        let (header, data) = Header::decode(packet).ok_or(Violation::PacketTooShort { length })?;
         let Header {
             total,
             length: claimed,
@@ -116,8 +215,8 @@ impl Assembler {
         if claimed > CHUNK_BYTES_MAX as u64 {
             return Err(Violation::ChunkTooLarge { length: claimed });
         }
-        if claimed != data.len() as u64 {
-            let received = data.len();
+        if claimed != data as u64 {
+            let received = data;
             return Err(Violation::ChunkLength { claimed, received });
         }
         if count == 0 {
@@ -140,10 +239,10 @@ impl Assembler {
             let found = index;
             return Err(Violation::Index { expected, found });
         }
-        if count > 1 && data.is_empty() {
+        if count > 1 && data == 0 {
             return Err(Violation::EmptyChunk { index, count });
         }
-        Ok((header, data))
+        Ok(())
     }
 
     /// Adds a chunk to the message that it belongs to.
@@ -153,34 +252,47 @@ impl Assembler {
         header: Header,
         data: &[u8],
     ) -> Result<Option<Bytes>, Violation> {
+        partial.follow(header, (partial.data.len() + data.len()) as u64)?;
+        reserve(&mut partial.data, data.len(), partial.total);
+        partial.data.extend_from_slice(data);
+        Ok(self.keep(partial, header))
+    }
+
+    /// The message if it is complete; else it is kept for its next chunk.
+    fn keep(&mut self, mut partial: Partial, header: Header) -> Option<Bytes> {
+        partial.next += 1;
+        if header.index + 1 == partial.count {
+            return Some(partial.data.into());
+        }
+        self.state = State::Partial(partial);
+        None
+    }
+}
+
+impl Partial {
+    /// Whether a chunk with which `received` bytes are there belongs to the message.
+    fn follow(&self, header: Header, received: u64) -> Result<(), Violation> {
         let index = header.index;
-        if header.total != partial.total {
-            let (first, now) = (partial.total, header.total);
+        if header.total != self.total {
+            let (first, now) = (self.total, header.total);
             return Err(Violation::TotalChanged { first, now, index });
         }
-        if header.count != partial.count {
-            let (first, now) = (partial.count, header.count);
+        if header.count != self.count {
+            let (first, now) = (self.count, header.count);
             return Err(Violation::CountChanged { first, now, index });
         }
-        let total = partial.total;
-        let received = (partial.data.len() + data.len()) as u64;
+        let total = self.total;
         let bytes = total
             .checked_sub(received)
             .ok_or(Violation::Overflow { received, total })?;
-        let chunks = partial.count - index - 1;
+        let chunks = self.count - index - 1;
         if chunks == 0 {
-            complete(total, received)?;
-        } else if bytes < u64::from(chunks) {
+            return complete(total, received);
+        }
+        if bytes < u64::from(chunks) {
             return Err(Violation::ChunksWithoutData { chunks, bytes });
         }
-        reserve(&mut partial.data, data.len(), total);
-        partial.data.extend_from_slice(data);
-        partial.next += 1;
-        if chunks == 0 {
-            return Ok(Some(partial.data.into()));
-        }
-        self.state = State::Partial(partial);
-        Ok(None)
+        Ok(())
     }
 }
 

@@ -28,16 +28,13 @@ impl Header {
     #[must_use]
     pub fn encode(self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
-        let fields = self
-            .total
-            .to_le_bytes()
-            .into_iter()
-            .chain(self.length.to_le_bytes())
-            .chain(self.index.to_le_bytes())
-            .chain(self.count.to_le_bytes());
-        for (byte, value) in bytes.iter_mut().zip(fields) {
-            *byte = value;
-        }
+        let (total, rest) = bytes.split_at_mut(8);
+        let (length, rest) = rest.split_at_mut(8);
+        let (index, count) = rest.split_at_mut(4);
+        total.copy_from_slice(&self.total.to_le_bytes());
+        length.copy_from_slice(&self.length.to_le_bytes());
+        index.copy_from_slice(&self.index.to_le_bytes());
+        count.copy_from_slice(&self.count.to_le_bytes());
         bytes
     }
 

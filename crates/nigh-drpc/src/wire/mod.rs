@@ -20,6 +20,7 @@ mod status;
 mod violation;
 
 pub use assembler::Assembler;
+pub(crate) use assembler::Behind;
 pub use chunks::{Chunk, Chunks};
 pub use detector::{AUTO_MESSAGE_BYTES_MAX, CapTooLarge, Detector, FirstPacket, Framing};
 pub use encoded::Encoded;

@@ -14,4 +14,5 @@ mod servers;
 mod serving;
 mod sharing;
 mod stubs;
+mod threads;
 mod violations;

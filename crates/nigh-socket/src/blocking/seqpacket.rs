@@ -132,6 +132,19 @@ impl UnixSeqpacket {
         .unwrap_or(Err(RecvError::TimedOut))
     }
 
+    /// As [`recv`](Self::recv), to behind what `memory` holds: as much as its spare capacity takes, which is not cleared
+    /// before.
+    ///
+    /// # Errors
+    /// As for [`recv`](Self::recv). `memory` is then as it was, but for [`RecvError::DescriptorsLost`].
+    pub fn recv_behind(&self, memory: &mut Vec<u8>) -> Result<Received, RecvError> {
+        let (socket, timeout) = (self.as_fd(), self.read_timeout);
+        until_done(socket, Some(PollFlags::IN), timeout, |waits| {
+            self.packets.receive_behind(socket, memory, waits)
+        })
+        .unwrap_or(Err(RecvError::TimedOut))
+    }
+
     /// As [`recv`](Self::recv), without waiting.
     ///
     /// # Errors

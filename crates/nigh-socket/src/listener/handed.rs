@@ -211,12 +211,12 @@ impl Listener {
     }
 }
 
-fn system(error: Errno) -> ClaimError {
+pub(super) fn system(error: Errno) -> ClaimError {
     ClaimError::System(error.into())
 }
 
 /// The address that the kernel knows the socket by. A path may have been renamed since.
-fn bound_address(socket: BorrowedFd<'_>) -> Result<Address, Errno> {
+pub(super) fn bound_address(socket: BorrowedFd<'_>) -> Result<Address, Errno> {
     let bound = rustix::net::getsockname(socket)?;
     if let Ok(unix) = SocketAddrUnix::try_from(bound.clone()) {
         if let Some(name) = unix.abstract_name() {
@@ -234,7 +234,7 @@ fn bound_address(socket: BorrowedFd<'_>) -> Result<Address, Errno> {
 }
 
 /// A path that the giver owns must lead to this very socket; one that it does not own is only compared.
-fn check_path(
+pub(super) fn check_path(
     socket: BorrowedFd<'_>,
     path: &Path,
     file: Option<FileClaim>,
@@ -274,7 +274,11 @@ fn check_path(
     )))
 }
 
-fn check_internet(socket: BorrowedFd<'_>, host: &str, port: u16) -> Result<(), ClaimError> {
+pub(super) fn check_internet(
+    socket: BorrowedFd<'_>,
+    host: &str,
+    port: u16,
+) -> Result<(), ClaimError> {
     let bound = rustix::net::getsockname(socket)
         .and_then(SocketAddr::try_from)
         .map_err(|_| ClaimError::Elsewhere)?;

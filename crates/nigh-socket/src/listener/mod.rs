@@ -6,6 +6,7 @@
 mod advertised;
 mod error;
 mod handed;
+mod kept;
 mod options;
 mod path;
 

@@ -229,6 +229,15 @@ impl ListenerOptions {
         }
     }
 
+    /// What it shall be called, if anything.
+    pub(crate) fn name_text(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn has_name(&self) -> bool {
+        !self.name.is_empty()
+    }
+
     pub(super) fn named(&self, mut listener: Listener) -> Listener {
         listener.name.clone_from(&self.name);
         listener
@@ -374,7 +383,7 @@ impl ListenerOptions {
     }
 
     /// Tells the kernel what may come with messages; nothing about descriptors where `rights` is none.
-    fn tell(
+    pub(super) fn tell(
         &self,
         socket: &OwnedFd,
         is_local: bool,

@@ -160,12 +160,52 @@ impl Packets {
             [slice] if is_plain => self.behind_reset(|| msg::receive_plain(socket, slice, waits)),
             slices => self.behind_reset(|| msg::receive(socket, slices, manner, None)),
         };
+        self.received(socket, arrival, room(slices))
+    }
+
+    /// As [`receive`](Self::receive), to behind what `memory` holds, as far as its capacity goes.
+    pub(crate) fn receive_behind(
+        &self,
+        socket: BorrowedFd<'_>,
+        memory: &mut Vec<u8>,
+        waits: bool,
+    ) -> Attempt<Result<Received, RecvError>> {
+        let manner = Manner {
+            waits,
+            is_stream: false,
+        };
+        let (before, room) = (memory.len(), memory.capacity() - memory.len());
+        let is_plain = self.asked.is_bytes_only() && !self.are_stamped();
+        let arrival = self.behind_reset(|| {
+            if is_plain {
+                return msg::receive_plain_behind(socket, memory, waits);
+            }
+            memory.resize(before + room, 0);
+            let mut slices = [IoSliceMut::new(&mut memory[before..])];
+            let arrival = msg::receive(socket, &mut slices, manner, None);
+            let length = arrival.as_ref().map_or(0, |arrival| arrival.length);
+            memory.truncate(before + length.min(room));
+            arrival
+        });
+        if arrival.as_ref().is_ok_and(|arrival| arrival.is_truncated) {
+            memory.truncate(before);
+        }
+        self.received(socket, arrival, room)
+    }
+
+    /// What a receive brought: a packet, or the end.
+    fn received(
+        &self,
+        socket: BorrowedFd<'_>,
+        arrival: Result<Arrival, Errno>,
+        room: usize,
+    ) -> Attempt<Result<Received, RecvError>> {
         Attempt::of(arrival).map(|arrival| {
             let arrival = arrival.map_err(RecvError::from_errno)?;
             if arrival.length == 0 && !arrival.has_control && self.ends(socket) {
                 return self.end().map(|()| Received::End);
             }
-            whole(arrival, room(slices)).map(Received::Packet)
+            whole(arrival, room).map(Received::Packet)
         })
     }
 

@@ -151,6 +151,20 @@ impl UnixSeqpacket {
             .map(|done| done.map_err(RecvError::System)?)
     }
 
+    /// As [`poll_recv`](Self::poll_recv), to behind what `memory` holds: as much as its spare capacity takes, which is
+    /// not cleared before. After an error it is as it was, but for [`RecvError::DescriptorsLost`].
+    pub fn poll_recv_behind(
+        &self,
+        cx: &mut Context<'_>,
+        memory: &mut Vec<u8>,
+    ) -> Poll<Result<Received, RecvError>> {
+        self.socket
+            .poll_read(cx, |fd| {
+                nonblocking(|| self.packets.receive_behind(fd, memory, false))
+            })
+            .map(|done| done.map_err(RecvError::System)?)
+    }
+
     /// Whether the peer may send empty packets. Default true: then each packet is stamped, so that an empty one is never
     /// taken for the end; that takes a tenth of the time of a send and a receive. Where the protocol has no empty
     /// packets, turn it off: one that comes all the same is then taken for the end if the peer has left by then.

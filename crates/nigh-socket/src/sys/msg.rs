@@ -178,6 +178,22 @@ pub(crate) fn receive_plain(
     })
 }
 
+/// As [`receive_plain`], to behind what `memory` holds, into its spare capacity.
+pub(crate) fn receive_plain_behind(
+    socket: BorrowedFd<'_>,
+    memory: &mut Vec<u8>,
+    waits: bool,
+) -> Result<Arrival, Errno> {
+    let mut flags = RecvFlags::TRUNC;
+    flags.set(RecvFlags::DONTWAIT, !waits);
+    let spare = rustix::buffer::spare_capacity(memory);
+    let (copied, length) = rustix::net::recv(socket, spare, flags)?;
+    Ok(Arrival {
+        is_truncated: length > copied,
+        ..Arrival::empty(length)
+    })
+}
+
 /// As [`receive_plain`], with the name of the sender.
 pub(crate) fn receive_plain_from(
     socket: BorrowedFd<'_>,

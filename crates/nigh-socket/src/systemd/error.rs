@@ -117,6 +117,9 @@ impl ActivationError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotifyError {
+    /// There is none.
+    #[error("NOTIFY_SOCKET is not set")]
+    Nobody,
     /// The address is of a kind that is not supported.
     #[error("NOTIFY_SOCKET is {0:?}, which is neither a path nor an abstract name")]
     Address(OsString),
@@ -152,6 +155,7 @@ impl NotifyError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Nobody => Some("a service manager sets it: systemd, or nigh run"),
             Self::Address(_) => Some("it begins with a slash or with @"),
             Self::Vsock(_) => Some(
                 "inside a virtual machine its own service manager is to be told, which tells the host",

@@ -9,6 +9,7 @@ mod error;
 mod notify;
 mod passed;
 mod state;
+mod store;
 mod watchdog;
 
 pub use error::{ActivationError, NotifyError};
@@ -16,6 +17,7 @@ pub use notify::Notifier;
 pub use passed::{Descriptor, descriptors, take};
 pub(crate) use passed::{take_for, take_number};
 pub use state::State;
+pub use store::KeepError;
 pub use watchdog::Watchdog;
 
 /// The environment variables that are meant for one service and not for its children.

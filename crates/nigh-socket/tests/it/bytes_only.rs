@@ -150,3 +150,39 @@ fn datagrams_of_bytes_are_whole_and_say_where_they_are_from() {
     let found = server.recv(&mut buffer).unwrap();
     assert_eq!((found.length, found.from, &buffer), (5, None, b"five5"));
 }
+
+#[tokio::test]
+async fn a_packet_comes_behind_what_is_there() {
+    for is_plain in [false, true] {
+        let (a, b) = blocking::UnixSeqpacket::pair().unwrap();
+        let (c, d) = UnixSeqpacket::pair().unwrap();
+        if is_plain {
+            b.set_pass_rights(false).unwrap();
+            b.set_empty_packets(false).unwrap();
+            d.set_pass_rights(false).unwrap();
+            d.set_empty_packets(false).unwrap();
+        }
+        for packet in ["packet", "", "too long"] {
+            a.send(&text(packet), &[]).unwrap();
+            c.try_send(&text(packet), &[]).unwrap();
+        }
+        let mut memory = Vec::with_capacity(8);
+        memory.extend_from_slice(b"a ");
+        let (mut again, capacity) = (memory.clone(), memory.capacity());
+        again.reserve_exact(capacity - again.len());
+        let first = std::future::poll_fn(|cx| d.poll_recv_behind(cx, &mut again)).await;
+        assert_eq!(packet(first.unwrap()).length, 6);
+        assert_eq!(packet(b.recv_behind(&mut memory).unwrap()).length, 6);
+        assert_eq!(
+            (&memory[..], &again[..]),
+            (&b"a packet"[..], &b"a packet"[..])
+        );
+        memory.truncate(2);
+        assert_eq!(packet(b.recv_behind(&mut memory).unwrap()).length, 0);
+        let refused = b.recv_behind(&mut memory).unwrap_err();
+        assert!(matches!(refused, RecvError::TooLong { length: 8, room: 6 }));
+        assert_eq!(memory, b"a ");
+        drop(a);
+        assert!(b.recv_behind(&mut memory).unwrap().is_end());
+    }
+}

@@ -31,4 +31,5 @@ mod spawn;
 mod stream_descriptors;
 mod systemd;
 mod systemd_notify;
+mod systemd_store;
 mod traps;

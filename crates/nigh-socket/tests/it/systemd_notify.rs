@@ -21,13 +21,13 @@ use tokio::sync::oneshot;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The other end of `NOTIFY_SOCKET`.
-struct Manager {
+pub(crate) struct Manager {
     socket: UnixDatagram,
     address: Address,
 }
 
 impl Manager {
-    fn at(address: impl Into<String>) -> Self {
+    pub(crate) fn at(address: impl Into<String>) -> Self {
         let options = Listener::options().kind(SocketKind::Datagram);
         let listener = options.pass_credentials(true).bind(address.into()).unwrap();
         let address = listener.address().clone();
@@ -37,7 +37,7 @@ impl Manager {
     }
 
     /// As the variable names it.
-    fn variable(&self) -> String {
+    pub(crate) fn variable(&self) -> String {
         match &self.address {
             Address::Abstract(name) => format!("@{}", String::from_utf8_lossy(name)),
             Address::Path(path) => path.display().to_string(),
@@ -45,7 +45,7 @@ impl Manager {
         }
     }
 
-    fn next(&self) -> (String, Vec<OwnedFd>, Option<u32>) {
+    pub(crate) fn next(&self) -> (String, Vec<OwnedFd>, Option<u32>) {
         let mut buffer = [0; 4096];
         let got = self.socket.recv(&mut buffer).unwrap();
         let pid = got

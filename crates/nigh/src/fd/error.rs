@@ -144,6 +144,9 @@ pub enum AttachError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The memory for a payload could not be made.
+    #[error("attach: cannot make sealed memory")]
+    Memory(#[source] io::Error),
     /// One call cannot carry that many, or that many are waiting to leave.
     #[error("attach: the limit of {limit} descriptors in one call is reached")]
     TooMany {
@@ -165,7 +168,7 @@ impl From<AttachError> for Status {
             None => error.to_string(),
         };
         match error {
-            AttachError::Duplicate(_) | AttachError::TooMany { .. } => {
+            AttachError::Duplicate(_) | AttachError::Memory(_) | AttachError::TooMany { .. } => {
                 Self::resource_exhausted(text)
             }
             AttachError::Incapable(_) => Self::failed_precondition(text),

@@ -146,8 +146,25 @@ async fn a_command_is_replaced_under_load_without_a_lost_call() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_command_costs_the_calls_it_had_and_refuses_nobody() {
     let place = TempSocket::private();
-    let run = served(&place);
-    let load = Load::start(&place);
+    killed_under_load(&place, served(&place)).await;
+}
+
+/// The supervisor holds no socket: the server binds it, and has it kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_server_takes_back_what_it_has_stored_and_refuses_nobody() {
+    let place = TempSocket::private();
+    let nigh = env!("CARGO_BIN_EXE_nigh");
+    let serve = [nigh, "serve", "--store", &place.address()];
+    let run = Supervised::bare(&[], &serve);
+    run.until(|status| status["state"] == "serving");
+    assert_eq!(run.status()["stored"].as_array().unwrap().len(), 1);
+    killed_under_load(&place, run).await;
+    // It belongs to whoever kept it, and the next start replaces it.
+    assert!(place.path().exists());
+}
+
+async fn killed_under_load(place: &TempSocket, run: Supervised) {
+    let load = Load::start(place);
     let mut killed = 0;
     for times in 1..=3 {
         progress(&load.seen).await;

@@ -20,11 +20,16 @@ pub(crate) struct Supervised {
 impl Supervised {
     /// Holds the path of `place` as `web`.
     pub(crate) fn start(place: &TempSocket, options: &[&str], command: &[&str]) -> Self {
+        let web = format!("web={}", place.address());
+        Self::bare(&[&["--listen", &web], options].concat(), command)
+    }
+
+    /// Holds what `options` say.
+    pub(crate) fn bare(options: &[&str], command: &[&str]) -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("test.{}.{number}", std::process::id());
         let child = Command::new(env!("CARGO_BIN_EXE_nigh"))
-            .args(["run", "--name", &name, "--listen"])
-            .arg(format!("web={}", place.address()))
+            .args(["run", "--name", &name])
             .args(options)
             .arg("--")
             .args(command)

@@ -23,6 +23,8 @@ pub(crate) enum Ended {
     Left,
     /// It is between two calls, and a successor serves.
     MayGo,
+    /// Its caller calls without a pause, and there is a thread for it.
+    IsBusy,
 }
 
 /// What was agreed on a connection.
@@ -101,15 +103,25 @@ impl Connection {
     }
 
     /// Serves until the end, or until a successor has the connection.
-    pub(crate) async fn serve_or_go(&mut self, hold: &mut Hold) -> Result<(), Ending> {
+    pub(crate) async fn serve_or_go(mut self, hold: &mut Hold) -> Result<(), Ending> {
         loop {
-            match self.serve().await? {
+            let mut ended = self.serve().await?;
+            if let Some(permit) = self.permit.take() {
+                let back = self.serve_on_thread(permit).await?;
+                self = back.0;
+                match back.1 {
+                    Some(then) => ended = then,
+                    None => continue,
+                }
+            }
+            match ended {
                 Ended::Left => return Ok(()),
-                Ended::MayGo if hold.pass_on(&self.socket, &self.agreed().encode()).await => {
+                Ended::MayGo if hold.pass_on(&self.line, &self.agreed().encode()).await => {
                     return Ok(());
                 }
                 // It serves this server still: anew if the successor died, else to its next pause.
                 Ended::MayGo => self.stay(hold.renew_drain()),
+                Ended::IsBusy => {}
             }
         }
     }

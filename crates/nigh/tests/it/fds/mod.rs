@@ -10,6 +10,7 @@ mod kinds;
 mod leaks;
 mod limits;
 mod losses;
+mod sealed;
 mod service;
 mod table;
 mod wire;
