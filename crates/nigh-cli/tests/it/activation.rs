@@ -13,6 +13,7 @@ use nigh_testkit::{TempSocket, skip_unless};
 use serde_json::Value;
 
 use crate::program::nigh;
+use crate::run::supervised::Supervised;
 
 fn is_there(program: &str) -> bool {
     let asked = Command::new(program).arg("--version").output();
@@ -88,7 +89,7 @@ fn example_units_are_accepted_by_systemd() {
     for entry in std::fs::read_dir(units).unwrap() {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
-        // The programs are not installed here; that they take their arguments is looked at below.
+        // The programs are not installed here; `what_the_units_start_takes_its_arguments` runs them.
         let program = env!("CARGO_BIN_EXE_nigh");
         let text = text
             .replace(
@@ -108,4 +109,85 @@ fn example_units_are_accepted_by_systemd() {
         .unwrap();
     let said = String::from_utf8_lossy(&verified.stderr);
     assert!(verified.status.success() && said.is_empty(), "{said}");
+}
+
+/// The words behind `ExecStart=`, less the program.
+fn exec_start(unit: &str) -> Vec<String> {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contrib/systemd");
+    let unit = std::fs::read_to_string(units.join(unit)).unwrap();
+    let line = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStart="));
+    let mut words = Vec::new();
+    for (place, part) in line.unwrap().split('"').enumerate() {
+        match place % 2 {
+            0 => words.extend(part.split_whitespace().map(str::to_owned)),
+            _ => words.push(part.to_owned()),
+        }
+    }
+    words.remove(0);
+    words
+}
+
+/// As the units have it, but for what this machine has not: their files, directories and group.
+#[test]
+fn what_the_units_start_takes_its_arguments() {
+    let place = TempSocket::private();
+    let nigh = env!("CARGO_BIN_EXE_nigh");
+    let flags = place.directory().join("flags.json");
+    std::fs::write(&flags, r#"{"flags": {}}"#).unwrap();
+    let words: Vec<String> = exec_start("nigh-flagd.service")
+        .into_iter()
+        .map(|word| match word.as_str() {
+            "file:/etc/nigh-flagd/flags.json" => format!("file:{}", flags.display()),
+            word => word.replace("group:nigh-flags", "group:0"),
+        })
+        .collect();
+    let command: Vec<&str> = [nigh, "flagd"]
+        .into_iter()
+        .chain(words.iter().map(String::as_str))
+        .collect();
+    let held = format!("flags={}", place.address());
+    let run = Supervised::bare(&["--notify", "--listen", &held], &command);
+    run.until(|status| status["state"] == "serving");
+    assert_eq!(run.status()["current"]["status"], "accepting on fd:flags");
+    assert_eq!(run.end().code(), Some(0));
+
+    let place = TempSocket::private();
+    let words: Vec<String> = exec_start("nigh-serve.service")
+        .into_iter()
+        .map(|word| word.replace("unix:/run/nigh-serve/serve.sock", &place.address()))
+        .collect();
+    let command: Vec<&str> = [nigh]
+        .into_iter()
+        .chain(words.iter().map(String::as_str))
+        .collect();
+    let run = Supervised::bare(&["--notify"], &command);
+    run.until(|status| status["state"] == "serving");
+    assert_eq!(run.status()["stored"].as_array().unwrap().len(), 1);
+    assert_eq!(run.end().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_supervisor_holds_what_systemd_gives_it() {
+    skip_unless!(
+        is_there("systemd-socket-activate"),
+        "needs systemd-socket-activate (Debian package systemd)"
+    );
+    let place = TempSocket::private();
+    let path = place.path().to_str().unwrap();
+    let child = Command::new("systemd-socket-activate")
+        .args(["--fdname=outer", "-l", path, env!("CARGO_BIN_EXE_nigh")])
+        .args(["run", "--listen", "inner=fd:outer", "--"])
+        .args([env!("CARGO_BIN_EXE_nigh"), "serve", "fd:inner"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn();
+    let activator = Activator(child.unwrap());
+    let address = place.address();
+    let who = ["who", "--json", "--wait", "--timeout", "30s", &address];
+    assert_eq!(nigh(&who).await.code, 0);
+    let second: Value = serde_json::from_str(&nigh(&who).await.stdout).unwrap();
+    assert_eq!(second["caller"]["listener"], "fd:inner", "{second}");
+    drop(activator);
 }

@@ -10,6 +10,7 @@
 mod callers;
 mod server;
 mod steps;
+mod supervised;
 
 use std::collections::HashMap;
 use std::fs;

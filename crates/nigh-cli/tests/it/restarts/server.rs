@@ -54,10 +54,10 @@ impl Place {
 }
 
 /// The calls that handlers saw, over all servers: one line each, appended whole.
-struct Log(File);
+pub(super) struct Log(File);
 
 impl Log {
-    fn open(path: &Path) -> Self {
+    pub(super) fn open(path: &Path) -> Self {
         let options = OpenOptions::new().create(true).append(true).open(path);
         Self(options.unwrap())
     }
@@ -145,7 +145,7 @@ impl tonic::codegen::Service<Request<Body>> for Plain {
     }
 }
 
-fn server(log: &Arc<Log>, listeners: [Listener; 3]) -> Server {
+pub(super) fn server(log: &Arc<Log>, listeners: [Listener; 3]) -> Server {
     let [unix, tcp, packets] = listeners;
     let (noted, seen, heard) = (Arc::clone(log), Arc::clone(log), Arc::clone(log));
     let echo =

@@ -5,7 +5,7 @@
 )]
 
 mod load;
-mod supervised;
+pub(crate) mod supervised;
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
