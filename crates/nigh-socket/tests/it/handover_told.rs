@@ -1,4 +1,8 @@
 //! A file that tells an address changes hands with its listener, and so do settings where the successor asks for some.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper's broken precondition is a failed test"
+)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
