@@ -21,12 +21,35 @@ pub(crate) enum Socket {
     WithFds(Box<FdSocket>),
     /// In memory, as tests script it.
     #[cfg(test)]
-    Memory(Box<dyn Memory>),
+    Memory(Box<FdSocket<Box<dyn Memory>>>),
 }
 
 /// A stream that is no socket.
 #[cfg(test)]
-pub(crate) trait Memory: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug {}
+pub(crate) trait Memory: Carrier + FdSend + Send + std::fmt::Debug {}
+
+#[cfg(test)]
+impl Carrier for Box<dyn Memory> {
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<Reception>> {
+        (**self).poll_receive(cx, buf)
+    }
+}
+
+#[cfg(test)]
+impl FdSend for Box<dyn Memory> {
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+        fds: &[BorrowedFd<'_>],
+    ) -> Poll<Result<usize, Unsent>> {
+        (**self).poll_send(cx, bytes, fds)
+    }
+}
 
 macro_rules! either {
     ($self:expr, $stream:ident => $call:expr) => {
@@ -145,6 +168,8 @@ impl FdSend for Io {
     ) -> Poll<Result<usize, Unsent>> {
         match &mut self.transport {
             Transport::Plain(Socket::WithFds(socket)) => socket.poll_send(cx, bytes, fds),
+            #[cfg(test)]
+            Transport::Plain(Socket::Memory(socket)) => socket.poll_send(cx, bytes, fds),
             // Nothing is queued on such a connection; if it were, the call would fail and not the connection.
             _ => Poll::Ready(Err(Unsent::Refused(crate::fd::Loss::SendFailed))),
         }
@@ -173,6 +198,8 @@ impl Io {
     pub(crate) fn link(&self) -> Option<Arc<Link>> {
         match &self.transport {
             Transport::Plain(Socket::WithFds(socket)) => Some(Arc::clone(socket.link())),
+            #[cfg(test)]
+            Transport::Plain(Socket::Memory(socket)) => Some(Arc::clone(socket.link())),
             _ => None,
         }
     }
@@ -183,6 +210,8 @@ impl Io {
             Transport::Plain(Socket::WithFds(socket)) => {
                 socket.received() - self.first.len() as u64
             }
+            #[cfg(test)]
+            Transport::Plain(Socket::Memory(socket)) => socket.received() - self.first.len() as u64,
             _ => 0,
         }
     }

@@ -225,6 +225,11 @@ impl Call {
         state.left == 0 && all.all(|attached| attached.is_waiting())
     }
 
+    /// Whether nothing of it goes out any more.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state().way, Way::Ended)
+    }
+
     pub(super) fn close(&self, why: Incapable) {
         self.state().way = Way::Closed(why);
     }

@@ -103,6 +103,12 @@ impl Drop for Outbound {
     fn drop(&mut self) {
         for one in self.carried.drain(..) {
             one.attachment.put_back(one.fd);
+            // Nobody will take it up again, and somebody may wait for it.
+            if one.call.is_over()
+                && let Some(fd) = one.attachment.give_up()
+            {
+                closer::drop_off(fd);
+            }
         }
     }
 }

@@ -192,18 +192,22 @@ impl<S: AsyncWrite + FdSend + Unpin> AsyncWrite for Tap<S> {
         if this.is_idle {
             return Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
         }
-        if this.may_inject() {
-            ready!(this.poll_inject(cx))?;
-        }
-        let written = if this.link.has_waiting() {
+        let first = bufs.iter().find(|buf| !buf.is_empty());
+        let first = first.map_or(&[][..], |buf| buf);
+        let written = loop {
+            if this.may_inject() {
+                ready!(this.poll_inject(cx))?;
+            }
+            if first.is_empty() || !this.link.has_waiting() {
+                break ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs))?;
+            }
             // In the middle of a frame: no further than to where ours may stand.
-            let first = bufs.iter().find(|buf| !buf.is_empty());
-            let first = first.map_or(&[][..], |buf| buf);
             let most = this.outgoing.until_boundary(first);
             let piece = first.get(..most).unwrap_or_default();
-            ready!(Pin::new(&mut this.stream).poll_write(cx, piece))?
-        } else {
-            ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs))?
+            // Nothing when another thread attached since, at this very boundary: a write of nothing would end HTTP/2.
+            if !piece.is_empty() {
+                break ready!(Pin::new(&mut this.stream).poll_write(cx, piece))?;
+            }
         };
         let mut left = written;
         for buf in bufs {

@@ -460,13 +460,16 @@ where
     S::Future: Send + 'static,
 {
     let front = nigh_socket::Front::new(nigh_socket::Limits::default(), Arc::default());
+    let mut receivers = Receivers::default();
+    // The paths of the wire's model.
+    receivers.add("model".to_owned(), crate::FdLimits::default());
     let routes = Routes {
         services: HashMap::new(),
         fallback: Some(Handler::new(service)),
         guard: Guard::default(),
         counters: front.counters(),
         journal: front.journal(),
-        receivers: Receivers::default(),
+        receivers,
     };
     let peer = Peer::remote(([127, 0, 0, 1], 9).into());
     Calls::new(Arc::new(routes), peer, Extensions::new(), standing)

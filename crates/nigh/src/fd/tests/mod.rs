@@ -245,3 +245,18 @@ async fn descriptors_that_nobody_announced_are_closed() {
     assert_eq!(reader.read(&mut [0]).await.unwrap(), 0);
     assert_eq!(server_link.held(), (0, 0));
 }
+
+#[tokio::test]
+async fn who_waits_is_told_when_the_connection_ends_in_the_middle_of_a_write() {
+    let (_end, link) = end(Side::Server, Scripted::new(9));
+    link.ride_on_frames(64);
+    let call = link.claim(1 << 16).unwrap();
+    let index = call.attach(file("never")).unwrap();
+    let mut sent = std::pin::pin!(call.sent(index));
+    let early = futures_util::future::poll_immediate(sent.as_mut()).await;
+    assert!(early.is_none());
+    let writing = link.next_frame().unwrap();
+    link.close();
+    drop(writing);
+    sent.await.unwrap_err();
+}

@@ -93,7 +93,7 @@ async fn every_file_finds_its_call_on_two_threads() {
 async fn nothing_leaks_into_another_call_of_sixty_four() {
     let calls = super::leaks::calls(2000);
     storm(Wire::Nigh, calls, 64).await;
-    storm(Wire::Http2, 2000, 64).await;
+    storm(Wire::Http2, calls, 64).await;
 }
 
 async fn calls_in_flight_that_are_all_cancelled_do_not_end_the_connection(wire: Wire) {

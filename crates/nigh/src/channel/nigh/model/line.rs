@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::future::{Pending, pending};
 use std::io::{self, IoSlice};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -13,11 +14,15 @@ use tokio::time::{Timeout, timeout};
 
 use super::Dice;
 use super::watch::Watch;
+use crate::fd::{Carrier, FdSend, Reception, Unsent};
 
 /// One direction.
 #[derive(Debug)]
 struct Half {
     bytes: VecDeque<u8>,
+    /// Bytes read so far, and by their places the messages with descriptors: where one begins and ends.
+    read: u64,
+    fds: VecDeque<(u64, u64, Vec<OwnedFd>)>,
     capacity: usize,
     dice: Dice,
     /// The writer says no more.
@@ -36,6 +41,8 @@ impl Half {
     fn new(mut dice: Dice) -> Self {
         Self {
             bytes: VecDeque::new(),
+            read: 0,
+            fds: VecDeque::new(),
             capacity: dice.one_of(&[60, 3000, 200_000]),
             dice,
             is_closed: false,
@@ -77,6 +84,20 @@ impl Half {
             }
             _ => false,
         }
+    }
+
+    /// Takes bytes as the kernel gives them: not beyond a message with descriptors, which come with its first byte.
+    fn take(&mut self, most: usize) -> (Vec<u8>, Vec<OwnedFd>) {
+        let mut length = self.some(most.min(self.bytes.len()));
+        let mut came = Vec::new();
+        if let Some((begin, end, _)) = self.fds.front() {
+            length = length.min(usize::try_from(end - self.read).unwrap());
+            if self.read + length as u64 > *begin {
+                came = self.fds.pop_front().unwrap().2;
+            }
+        }
+        self.read += length as u64;
+        (self.bytes.drain(..length).collect(), came)
     }
 
     /// How many bytes move at once.
@@ -141,6 +162,7 @@ impl Virtual {
             half.is_unread = true;
             half.is_reset = is_reset;
             half.bytes.clear();
+            half.fds.clear();
             half.wake();
         }
     }
@@ -158,19 +180,20 @@ impl Virtual {
 
 impl crate::io::Memory for End {}
 
-impl AsyncRead for End {
-    fn poll_read(
-        self: Pin<&mut Self>,
+impl End {
+    /// The next bytes, with their descriptors; none at the end.
+    fn poll_take(
+        &self,
         cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+        most: usize,
+    ) -> Poll<io::Result<(Vec<u8>, Vec<OwnedFd>)>> {
         let mut half = lock(&self.got);
         if half.is_reset {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         if half.bytes.is_empty() {
             if half.is_closed {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok((Vec::new(), Vec::new())));
             }
             half.reader = Some(cx.waker().clone());
             return Poll::Pending;
@@ -179,31 +202,19 @@ impl AsyncRead for End {
             half.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let most = half.bytes.len().min(buf.remaining());
-        let length = half.some(most);
-        let bytes: Vec<u8> = half.bytes.drain(..length).collect();
-        buf.put_slice(&bytes);
+        let (bytes, fds) = half.take(most);
         let writer = half.writer.take();
         drop(half);
         writer.into_iter().for_each(Waker::wake);
         lock(&self.watch).got(&bytes);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for End {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+        Poll::Ready(Ok((bytes, fds)))
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
+    fn poll_put(
+        &self,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
+        fds: &[BorrowedFd<'_>],
     ) -> Poll<io::Result<usize>> {
         let all: Vec<u8> = bufs
             .iter()
@@ -219,12 +230,75 @@ impl AsyncWrite for End {
             return Poll::Pending;
         }
         let length = half.some(room.min(all.len()));
+        if !fds.is_empty() {
+            let copies = fds.iter().map(|fd| fd.try_clone_to_owned().unwrap());
+            let begin = half.read + half.bytes.len() as u64;
+            half.fds
+                .push_back((begin, begin + length as u64, copies.collect()));
+        }
         half.bytes.extend(&all[..length]);
         let reader = half.reader.take();
         drop(half);
         lock(&self.watch).sent(&all[..length]);
         reader.into_iter().for_each(Waker::wake);
         Poll::Ready(Ok(length))
+    }
+}
+
+impl Carrier for End {
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<Reception>> {
+        let (bytes, fds) = ready!(self.poll_take(cx, buf.len()))?;
+        buf[..bytes.len()].copy_from_slice(&bytes);
+        Poll::Ready(Ok(Reception {
+            length: bytes.len(),
+            fds,
+            truncated: false,
+        }))
+    }
+}
+
+impl FdSend for End {
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+        fds: &[BorrowedFd<'_>],
+    ) -> Poll<Result<usize, Unsent>> {
+        self.poll_put(cx, bytes, fds).map_err(Unsent::Broken)
+    }
+}
+
+impl AsyncRead for End {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (bytes, _) = ready!(self.poll_take(cx, buf.remaining()))?;
+        buf.put_slice(&bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for End {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_put(cx, &[IoSlice::new(buf)], &[])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_put(cx, bufs, &[])
     }
 
     fn is_write_vectored(&self) -> bool {

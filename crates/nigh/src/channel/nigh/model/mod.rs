@@ -28,7 +28,9 @@ use self::plan::{Manner, Outcome, Plan};
 use self::serve::Handlers;
 use super::state::Client;
 use super::{Conn, Handle, OURS, Refused, call, driver};
-use crate::frame::Greeting;
+use crate::fd::{self, Descriptors, FdLimits, FdSocket, Side, Terms};
+use crate::frame::greeting::DESCRIPTORS;
+use crate::frame::{Accepted, Greeting};
 use crate::io::{Io, Socket, Transport};
 use crate::link::Link;
 use crate::link::line::Line;
@@ -121,10 +123,14 @@ impl World {
         let virtual_line = Virtual::new(dice.next());
         let (client_end, server_end) = virtual_line.ends();
         let handlers = Handlers::default();
+        let (client_end, server_end) = (
+            carrying(client_end, Side::Client),
+            carrying(server_end, Side::Server),
+        );
         let front = nigh_socket::Front::new(nigh_socket::Limits::default(), Arc::default());
-        let server = handlers.serve(memory(server_end), theirs, front.drains().borrow().clone());
+        let server = handlers.serve(server_end, theirs, front.drains().borrow().clone());
         let server = tokio::spawn(server);
-        let (handle, driving) = open(memory(client_end), ours).await;
+        let (handle, driving) = open(client_end, ours).await;
         Self {
             handle: Arc::new(handle),
             driver: tokio::spawn(driving),
@@ -137,13 +143,28 @@ impl World {
     }
 }
 
-fn memory(end: line::End) -> Io {
-    Io::new(Transport::Plain(Socket::Memory(Box::new(end))), None)
+/// One end, as a socket that may carry descriptors.
+fn carrying(end: line::End, side: Side) -> Io {
+    let terms = Terms {
+        accepts: true,
+        limits: FdLimits::default(),
+        calls_max: 64,
+        user: None,
+    };
+    let end: Box<dyn crate::io::Memory> = Box::new(end);
+    let socket = FdSocket::new(end, fd::Link::new(side, terms), false);
+    let socket = Socket::Memory(Box::new(socket));
+    Io::new(Transport::Plain(socket), None)
 }
 
 /// As [`open`](super::open), with a greeting of one's own.
 async fn open(mut io: Io, ours: Greeting) -> (Handle, impl Future<Output = ()> + Send) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let ours = Greeting {
+        features: DESCRIPTORS,
+        descriptors_max: 2,
+        ..ours
+    };
     io.write_all(&ours.encode()).await.unwrap();
     let mut read = BytesMut::new();
     let (theirs, rest) = loop {
@@ -152,11 +173,18 @@ async fn open(mut io: Io, ours: Greeting) -> (Handle, impl Future<Output = ()> +
             break (theirs, read.split_off(length));
         }
     };
-    let line = Line::new(io, ours.accepted(), rest);
+    assert_eq!(theirs.features, DESCRIPTORS);
+    let fds = io.link();
+    fds.as_ref().unwrap().ride_on_frames(theirs.descriptors_max);
+    let accepted = Accepted {
+        descriptors: true,
+        ..ours.accepted()
+    };
+    let line = Line::new(io, accepted, rest);
     let permits = Arc::new(Semaphore::new(usize::try_from(theirs.streams_max).unwrap()));
     let own = Client::new(theirs.paths_max, Arc::clone(&permits), line, false);
     let conn = Arc::new(Conn {
-        link: Arc::new(Link::new((ours, theirs), own, None)),
+        link: Arc::new(Link::new((ours, theirs), own, fds)),
         permits,
         address: Address::Path("/virtual".into()),
     });
@@ -173,8 +201,10 @@ async fn make(handle: Arc<Handle>, plan: Plan) -> Outcome {
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = plan.path().parse().unwrap();
     *request.headers_mut() = plan.headers();
+    plan::attach(&mut request, plan.id);
+    let mut asked = request.extensions_mut().remove::<Descriptors>();
     let calling = async {
-        match call(&handle, request, &mut None, &mut None).await {
+        match call(&handle, request, &mut asked, &mut None).await {
             Ok(response) => plan.read(response).await,
             Err(Refused::Unseen(..)) => Outcome::Unsent,
             Err(Refused::Failed(status)) => Outcome::Ended {

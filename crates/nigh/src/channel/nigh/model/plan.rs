@@ -1,6 +1,7 @@
 //! What one call is to do, on both sides, and which ends of it are right.
 
 use std::collections::VecDeque;
+use std::io::Write as _;
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -11,6 +12,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::Dice;
+use crate::fd::{Descriptors, DescriptorsExt};
 
 /// How the caller behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +78,33 @@ fn sizes(dice: &mut Dice) -> Vec<usize> {
     (0..count)
         .map(|_| dice.one_of(&[0, 1, 40, 40, 900, 5000]))
         .collect()
+}
+
+/// How many files a call brings, and its answer.
+pub(super) fn files(id: u32) -> usize {
+    usize::try_from(id % 4).unwrap()
+}
+
+/// Attaches them: each says whose it is.
+pub(super) fn attach(message: &mut impl DescriptorsExt, id: u32) {
+    for index in 0..files(id) {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        write!(writer, "{id} {index}").unwrap();
+        message.attach(reader).unwrap();
+    }
+}
+
+/// Takes all that came; how many, if they are this call's.
+pub(super) fn take(fds: &Descriptors, id: u32) -> Result<usize, String> {
+    let came = fds.list();
+    for (number, index) in came.iter().enumerate() {
+        let fd = fds.take(*index).map_err(|error| error.to_string())?;
+        let name = std::io::read_to_string(std::io::PipeReader::from(fd)).unwrap();
+        if name != format!("{id} {number}") {
+            return Err(format!("the file {name:?} as number {number}"));
+        }
+    }
+    Ok(came.len())
 }
 
 impl Plan {
@@ -158,6 +187,7 @@ impl Plan {
     /// Reads the answer to its end, or as far as planned.
     pub(super) async fn read(&self, response: Response<Body>) -> Outcome {
         let (parts, mut body) = response.into_parts();
+        let fds = parts.extensions.get::<Descriptors>().cloned();
         let most = match self.manner {
             Manner::ReadSome { messages } => messages,
             _ => u32::MAX,
@@ -194,6 +224,14 @@ impl Plan {
                         }
                         let trailers = frame.into_trailers().unwrap_or_default();
                         let status = Status::from_header_map(&trailers);
+                        // With the last message at the latest all of them are here, whatever was lost on the way.
+                        let is_well = status.as_ref().is_some_and(|s| s.code() == Code::Ok);
+                        if let (true, Some(fds)) = (is_well, &fds) {
+                            let came = take(fds, self.id);
+                            if came != Ok(files(self.id)) {
+                                return Outcome::Wrong(format!("an answer with {came:?} files"));
+                            }
+                        }
                         return ended(
                             &messages,
                             status.unwrap_or_else(|| Status::unknown("no status")),

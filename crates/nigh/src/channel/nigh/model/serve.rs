@@ -9,7 +9,8 @@ use http_body_util::BodyExt as _;
 use nigh_socket::Drain;
 use tonic::body::Body;
 
-use super::plan::{Messages, Order, pause};
+use super::plan::{Messages, Order, attach, files, pause, take};
+use crate::fd::Descriptors;
 use crate::frame::Greeting;
 use crate::io::Io;
 use crate::server::{Standing, calls_to_for_tests};
@@ -47,7 +48,7 @@ impl Handlers {
             async move { Ok::<_, Infallible>(handlers.handle(request).await) }
         });
         let session = Session {
-            calls: calls_to_for_tests(handler, Standing::Admitted),
+            calls: calls_to_for_tests(handler, Standing::Admitted).linked(io.link()),
             limits: Arc::new(limits),
             drain: Some(drain),
         };
@@ -56,8 +57,15 @@ impl Handlers {
     }
 
     async fn handle(self, request: Request<Body>) -> Response<Body> {
-        let (parts, mut body) = request.into_parts();
+        let (mut parts, mut body) = request.into_parts();
         let order = Order::of(&parts.headers);
+        let fds = parts.extensions.remove::<Descriptors>();
+        // They came ahead of HEADERS: nobody waits for them.
+        let came = fds.as_ref().map_or(Ok(0), |fds| take(fds, order.id));
+        if came != Ok(files(order.id)) {
+            let why = format!("call {} came with {came:?} files", order.id);
+            self.wrong.lock().unwrap().push(why);
+        }
         self.runs.lock().unwrap().entry(order.id).or_default().0 += 1;
         let _running = Running(self.clone(), order.id);
         let mut messages = Messages::of(order.id);
@@ -78,6 +86,7 @@ impl Handlers {
             std::panic::resume_unwind(Box::new("as planned"));
         }
         let mut response = Response::new(order.answer());
+        attach(&mut response, order.id);
         let kind = http::HeaderValue::from_static("application/grpc");
         response.headers_mut().insert("content-type", kind);
         response

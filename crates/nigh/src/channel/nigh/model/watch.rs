@@ -29,7 +29,7 @@ impl Reader {
         let accepted = Accepted {
             frame_bytes_max: 1 << 24,
             header_bytes_max: 1 << 20,
-            descriptors: false,
+            descriptors: true,
         };
         Self {
             head: BytesMut::new(),
