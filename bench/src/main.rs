@@ -7,6 +7,7 @@
 mod allocator;
 mod client;
 mod drpc;
+mod flagd;
 mod idle;
 mod lean;
 mod measure;
@@ -254,6 +255,8 @@ fn run() -> Result<(), Failure> {
             "idle" => return idle::run(words),
             "sealed" => return sealed::run(words),
             "drpc" => return drpc::run(words),
+            "flagd" => return flagd::run(),
+            "flagd-serve" => return flagd::serve(&value()?, &value()?),
             "once" => return once(&value()?, &value()?, &value()?),
             "serve" => return server::serve(&value()?, &value()?, &value()?),
             "--rounds" => plan.rounds = value()?.parse()?,

@@ -25,6 +25,8 @@ pub enum Attributes<'a> {
 pub struct Context<'a> {
     /// Lowest priority: what the caller says.
     pub request: Attributes<'a>,
+    /// What the sources' own operators fixed: over the request, under everything else. Each key once.
+    pub upstream: &'a [(String, Value)],
     /// What the operator fixed for everybody.
     pub fixed: &'a [(String, Value)],
     /// Highest priority: what is known about this caller. Of equal keys the last one wins.
@@ -43,7 +45,7 @@ impl<'a> Context<'a> {
             Attributes::Proto(members) => members.fields.len(),
             Attributes::Json(members) => members.len(),
         };
-        let room = claimed + self.fixed.len() + self.caller.len() + 1;
+        let room = claimed + self.upstream.len() + self.fixed.len() + self.caller.len() + 1;
         let mut members = ArenaVec::with_capacity_in(room, arena);
         match self.request {
             Attributes::None => {}
@@ -61,6 +63,11 @@ impl<'a> Context<'a> {
         }
         let known =
             |list: &[(String, Value)], key: &str| list.iter().any(|(other, _)| other == key);
+        for (key, value) in self.upstream {
+            if !known(self.fixed, key) && !known(self.caller, key) && key != OWN {
+                members.push((key.as_str(), json_in(value, arena)));
+            }
+        }
         for (key, value) in self.fixed {
             if !known(self.caller, key) && key != OWN {
                 members.push((key.as_str(), json_in(value, arena)));
@@ -80,7 +87,7 @@ impl<'a> Context<'a> {
     }
 
     fn overrides(&self, key: &str) -> bool {
-        let mut own = self.fixed.iter().chain(self.caller);
+        let mut own = self.fixed.iter().chain(self.caller).chain(self.upstream);
         key == OWN || own.any(|(other, _)| other == key)
     }
 }
@@ -93,17 +100,19 @@ mod tests {
     #[test]
     fn the_operator_wins_over_the_caller() {
         let arena = Bump::new();
-        let request = json!({"a": 1, "b": 1, "c": 1, "$flagd": {"flagKey": "forged"}});
+        let request = json!({"a": 1, "b": 1, "c": 1, "d": 1, "$flagd": {"flagKey": "forged"}});
         let own = |pairs: &[(&str, i64)]| -> Vec<(String, Value)> {
             let pairs = pairs.iter();
             pairs
                 .map(|(key, value)| ((*key).into(), (*value).into()))
                 .collect()
         };
+        let upstream = own(&[("b", 5), ("d", 5), ("$flagd", 5)]);
         let fixed = own(&[("b", 2), ("c", 2), ("$flagd", 2)]);
         let caller = own(&[("c", 3), ("c", 4)]);
         let context = Context {
             request: Attributes::Json(request.as_object().unwrap()),
+            upstream: &upstream,
             fixed: &fixed,
             caller: &caller,
             now: 7,
@@ -111,7 +120,7 @@ mod tests {
         let input = context.input("k", &arena);
         assert_eq!(
             input.to_json_string(),
-            r#"{"a":1,"b":2,"c":4,"$flagd":{"flagKey":"k","timestamp":7}}"#
+            r#"{"a":1,"d":5,"b":2,"c":4,"$flagd":{"flagKey":"k","timestamp":7}}"#
         );
     }
 }

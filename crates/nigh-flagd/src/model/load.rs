@@ -4,6 +4,8 @@
 //! there refuses the whole document, so that nobody serves half of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZero;
+use std::sync::atomic::AtomicUsize;
 
 use serde_json::{Map, Value};
 
@@ -31,6 +33,8 @@ pub fn load(text: &str, format: Format, evaluator: &Evaluator) -> Result<FlagSet
     let document = text::parse(text, format)?;
     let mut loader = Loader {
         evaluator,
+        // An escape could stand for any of its letters.
+        has_refs: text.contains("$ref") || text.contains("\\u") || format == Format::Yaml,
         notes: Vec::new(),
     };
     let located = |(path, fault): (Vec<Step>, Fault)| LoadError {
@@ -49,8 +53,14 @@ pub fn load(text: &str, format: Format, evaluator: &Evaluator) -> Result<FlagSet
 
 type Failure = (Vec<Step>, Fault);
 
+/// Flags from which on they are made by several threads, and how many there are at most.
+const MANY: usize = 1000;
+const THREADS_MAX: usize = 8;
+
 struct Loader<'e> {
     evaluator: &'e Evaluator,
+    /// Whether shared rules may be asked for.
+    has_refs: bool,
     notes: Vec<(Vec<Step>, Warning)>,
 }
 
@@ -85,16 +95,13 @@ impl Loader<'_> {
         };
         let written = members.remove("flags");
         let set_metadata = optional_object(&members, "metadata", Spot::Root)?;
-        let mut refs = Refs::new(optional_object(&members, "$evaluators", Spot::Root)?);
+        let evaluators = optional_object(&members, "$evaluators", Spot::Root)?;
+        let put_in = AtomicUsize::new(0);
+        let mut refs = Refs::new(evaluators, &put_in);
         let flags = match written {
             None | Some(Value::Null) => return Err((Vec::new(), Fault::NoFlags)),
             Some(Value::Object(members)) => {
-                let mut flags = Vec::with_capacity(members.len());
-                for (key, flag) in members {
-                    let spot = Spot::Member(&key);
-                    flags.push(self.flag(&key, flag, set_metadata, &mut refs, spot)?);
-                }
-                in_order(flags)
+                in_order(self.members(members, set_metadata, &mut refs)?)
             }
             Some(Value::Array(items)) => {
                 let mut flags = Vec::with_capacity(items.len());
@@ -124,6 +131,70 @@ impl Loader<'_> {
         Ok(flags)
     }
 
+    /// The flags of a map: many of them by as many threads as there are cores.
+    fn members(
+        &mut self,
+        members: Map<String, Value>,
+        set_metadata: Option<&Map<String, Value>>,
+        refs: &mut Refs<'_>,
+    ) -> Result<Vec<Flag>, Failure> {
+        let mut left: Vec<(String, Value)> = members.into_iter().collect();
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = threads.min(THREADS_MAX).min(left.len() / MANY + 1);
+        if threads == 1 {
+            return self.some(left, set_metadata, refs);
+        }
+        let share = left.len().div_ceil(threads);
+        let shares: Vec<_> = std::iter::from_fn(|| {
+            let rest = left.split_off(share.min(left.len()));
+            let own = std::mem::replace(&mut left, rest);
+            (!own.is_empty()).then_some(own)
+        })
+        .collect();
+        let (evaluator, has_refs) = (self.evaluator, self.has_refs);
+        let made = std::thread::scope(|scope| {
+            let made = shares.into_iter().map(|share| {
+                let mut loader = Loader {
+                    evaluator,
+                    has_refs,
+                    notes: Vec::new(),
+                };
+                let mut refs = refs.sibling();
+                scope.spawn(move || {
+                    let flags = loader.some(share, set_metadata, &mut refs);
+                    (flags, loader.notes, refs.missing)
+                })
+            });
+            let made: Vec<_> = made.collect();
+            let made = made.into_iter().map(|thread| match thread.join() {
+                Ok(made) => made,
+                // As if it had happened here.
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            made.collect::<Vec<_>>()
+        });
+        let mut flags = Vec::new();
+        for (some, notes, missing) in made {
+            flags.extend(some?);
+            self.notes.extend(notes);
+            refs.missing.extend(missing);
+        }
+        Ok(flags)
+    }
+
+    fn some(
+        &mut self,
+        members: Vec<(String, Value)>,
+        set_metadata: Option<&Map<String, Value>>,
+        refs: &mut Refs<'_>,
+    ) -> Result<Vec<Flag>, Failure> {
+        let mut flags = Vec::with_capacity(members.len());
+        for (key, flag) in members {
+            flags.push(self.flag(&key, flag, set_metadata, refs, Spot::Member(&key))?);
+        }
+        Ok(flags)
+    }
+
     fn flag(
         &mut self,
         key: &str,
@@ -133,7 +204,12 @@ impl Loader<'_> {
         spot: Spot<'_>,
     ) -> Result<Flag, Failure> {
         object(&written, &format_args!("flag {key:?}"), || spot.path())?;
-        let Ok(Value::Object(mut definition)) = refs.put_in(written, || spot.path()) else {
+        let written = if self.has_refs {
+            refs.put_in(written, || spot.path())
+        } else {
+            Ok(written)
+        };
+        let Ok(Value::Object(mut definition)) = written else {
             return Err((spot.path(), Fault::RefsTooLarge));
         };
         definition.remove("key");

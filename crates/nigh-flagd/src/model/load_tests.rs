@@ -1,5 +1,7 @@
 //! Tests of loading: what is refused and where, what is noted, what is merged.
 
+use serde_json::json;
+
 use super::*;
 use crate::eval::{Fractional, Integers};
 
@@ -136,4 +138,36 @@ fn yaml_is_the_same_and_says_where() {
         error.to_string(),
         "line 5, column 21: flag \"a\": the default variant \"off\" is not among its variants"
     );
+}
+
+/// A document of many flags, of which some are spoiled.
+fn many(spoil: impl Fn(usize) -> Option<Value>) -> String {
+    let flags = (0..5000).map(|number| {
+        let whole = json!({
+            "state": "ENABLED", "variants": {"on": number}, "defaultVariant": "on",
+            "targeting": {"if": [{"$ref": "shared"}, "on", null]},
+        });
+        (format!("flag-{number:04}"), spoil(number).unwrap_or(whole))
+    });
+    let flags: Map<String, Value> = flags.collect();
+    json!({"flags": flags, "$evaluators": {"shared": {"==": [{"var": "a"}, 1]}}}).to_string()
+}
+
+#[test]
+fn many_flags_are_as_few_are_whichever_thread_made_them() {
+    let odd = json!({"state": "odd", "variants": {"on": 1}, "defaultVariant": "on"});
+    let text = many(|number| [7, 2600, 4999].contains(&number).then(|| odd.clone()));
+    let set = load_json(&text).unwrap();
+    assert_eq!(set.flags.len(), 5000);
+    assert!(set.flags.is_sorted_by(|a, b| a.key < b.key));
+    let of = |key: &str| set.flags.iter().find(|flag| flag.key == key).unwrap();
+    assert_eq!(of("flag-3000").variants["on"].value, json!(3000));
+    let rule = json!({"if": [{"==": [{"var": "a"}, 1]}, "on", null]});
+    assert_eq!(of("flag-3000").definition["targeting"], rule);
+    assert_eq!(set.notes.len(), 3);
+    assert!(set.notes.is_sorted_by_key(|note| note.place));
+    let bad = json!({"variants": {"on": 1}, "defaultVariant": "off"});
+    let text = many(|number| [1200, 4800].contains(&number).then(|| bad.clone()));
+    let error = load_json(&text).unwrap_err();
+    assert!(error.to_string().contains("flag-1200"), "{error}");
 }

@@ -1,6 +1,7 @@
 //! Shared rules: `{"$ref": "name"}` stands for the rule of that name in `$evaluators`.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Map, Value};
 
@@ -19,18 +20,24 @@ pub(super) struct TooLarge;
 /// Puts shared rules into values, and remembers the names that were not there.
 pub(super) struct Refs<'a> {
     evaluators: Option<&'a Map<String, Value>>,
-    put_in: usize,
+    /// Shared by all who put rules into the same set.
+    put_in: &'a AtomicUsize,
     /// Names without a rule, and where they were.
     pub(super) missing: Vec<(String, Vec<Step>)>,
 }
 
 impl<'a> Refs<'a> {
-    pub(super) fn new(evaluators: Option<&'a Map<String, Value>>) -> Self {
+    pub(super) fn new(evaluators: Option<&'a Map<String, Value>>, put_in: &'a AtomicUsize) -> Self {
         Self {
             evaluators,
-            put_in: 0,
+            put_in,
             missing: Vec::new(),
         }
+    }
+
+    /// Another for the same set, with names of its own that are missing.
+    pub(super) fn sibling(&self) -> Self {
+        Self::new(self.evaluators, self.put_in)
     }
 
     /// `value` with every reference replaced; one to nothing, or to itself, stays and so fails later. `path` is asked
@@ -97,8 +104,8 @@ impl<'a> Refs<'a> {
             self.missing.push((name.to_owned(), path.clone()));
             return Ok(reference.clone());
         };
-        self.put_in += count(rule);
-        if self.put_in > PUT_IN_MAX {
+        let count = count(rule);
+        if self.put_in.fetch_add(count, Ordering::Relaxed) + count > PUT_IN_MAX {
             return Err(TooLarge);
         }
         inside.insert(name);

@@ -173,6 +173,7 @@ impl Evaluation<'_> {
         let inner = &self.flagd.inner;
         let context = Context {
             request: self.attributes,
+            upstream: self.view.context(),
             fixed: &inner.options.context,
             caller: &self.caller.attributes,
             now: now(),

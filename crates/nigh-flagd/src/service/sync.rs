@@ -70,7 +70,7 @@ pub(super) fn metadata(flagd: &Flagd, format: CodecFormat) -> Result<Bytes, Conn
     if flagd.inner.options.disable_sync_metadata {
         return Err(ConnectError::unimplemented("metadata endpoint disabled"));
     }
-    let context = fixed_context(flagd);
+    let context = fixed_context(flagd, &flagd.inner.hub.store.view());
     Ok(match format {
         CodecFormat::Proto => {
             let response = v1::GetMetadataResponse {
@@ -82,8 +82,10 @@ pub(super) fn metadata(flagd: &Flagd, format: CodecFormat) -> Result<Bytes, Conn
     })
 }
 
-fn fixed_context(flagd: &Flagd) -> Map<String, Value> {
-    flagd.inner.options.context.iter().cloned().collect()
+/// What every evaluation has: what the sources say, and over it what was fixed here.
+fn fixed_context(flagd: &Flagd, view: &View) -> Map<String, Value> {
+    let own = flagd.inner.options.context.iter();
+    view.context().iter().chain(own).cloned().collect()
 }
 
 pub(super) fn stream(
@@ -94,7 +96,7 @@ pub(super) fn stream(
 ) -> Result<EncodedStream, ConnectError> {
     let stream = Stream {
         selector: selector(&caller, &body_selector(request, format)?)?,
-        context: fixed_context(flagd),
+        flagd: flagd.clone(),
         turns: Turns::new(flagd),
         format,
         state: State::New,
@@ -117,7 +119,7 @@ enum State {
 
 struct Stream {
     selector: Selector,
-    context: Map<String, Value>,
+    flagd: Flagd,
     turns: Turns,
     format: CodecFormat,
     state: State,
@@ -141,7 +143,8 @@ impl Stream {
                 Turn::Changed(view) => {
                     let first = !told.waiting().is_empty() && view.waiting().is_empty();
                     let changed = !view.changes_since(&told, &self.selector).is_empty();
-                    if first || changed {
+                    let attributes = view.context() != told.context();
+                    if first || changed || attributes {
                         return Some(Ok(self.tell(view)));
                     }
                     told = view;
@@ -156,18 +159,19 @@ impl Stream {
 
     fn tell(&mut self, view: Arc<View>) -> Bytes {
         let flag_configuration = configuration(&view, &self.selector);
+        let context = fixed_context(&self.flagd, &view);
         self.state = State::Told(view);
         match self.format {
             CodecFormat::Proto => {
                 let response = v1::SyncFlagsResponse {
                     flag_configuration,
-                    sync_context: Some(value::to_struct(&self.context)),
+                    sync_context: Some(value::to_struct(&context)),
                 };
                 Bytes::from(response.encode_to_vec())
             }
             _ => json_bytes(&json!({
                 "flagConfiguration": flag_configuration,
-                "syncContext": self.context,
+                "syncContext": context,
             })),
         }
     }

@@ -12,6 +12,7 @@ use crate::model::Format;
 use crate::service::proto::sync::v1::flag_sync_service_client::FlagSyncServiceClient;
 use crate::service::proto::sync::v1::{FetchAllFlagsRequest, SyncFlagsRequest};
 use crate::store::HEADER;
+use crate::value;
 
 /// First wait after a stream ended; each that fails doubles it.
 const WAIT_MIN: Duration = Duration::from_millis(100);
@@ -80,8 +81,11 @@ impl Follower {
         let mut stream = self.client.sync_flags(request).await?.into_inner();
         while let Some(message) = stream.message().await? {
             self.wait = WAIT_MIN;
-            let text = message.flag_configuration;
-            self.seat.offer(text, Format::Json).await;
+            let context = message.sync_context.as_ref();
+            let context = context.map(value::to_members).unwrap_or_default();
+            self.seat
+                .offer_with(message.flag_configuration, context)
+                .await;
         }
         Ok(())
     }

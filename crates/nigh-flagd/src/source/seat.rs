@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use super::{Hub, ReadError, describe};
@@ -18,6 +19,8 @@ pub(super) struct Seat {
     failure: Option<String>,
     /// The text of the last good flags, to see that it came again.
     text: String,
+    /// Attributes that came with the text that is being read.
+    context: Option<Map<String, Value>>,
     /// Waits for the first reading, good or bad.
     first: Option<oneshot::Sender<()>>,
 }
@@ -32,6 +35,7 @@ impl Seat {
             hub: Arc::clone(hub),
             failure: None,
             text: String::new(),
+            context: None,
             first: Some(first),
         };
         (seat, begun)
@@ -48,7 +52,8 @@ impl Seat {
                     tracing::warn!("{name}: {note}");
                 }
                 let flags = set.flags.len();
-                let changes = self.hub.store.update(self.index, set.flags);
+                let context = self.context.take();
+                let changes = self.hub.store.change(self.index, Some(set.flags), context);
                 tracing::info!("{name}: {flags} flags, {} changed", changes.len());
             }
             Err(error) => self.fail(&error),
@@ -80,6 +85,19 @@ impl Seat {
             tracing::error!("{name}: {text}; {stays}");
             self.failure = Some(text);
         }
+    }
+
+    /// As [`offer`](Self::offer), with the attributes that the source wants every evaluation to have.
+    pub(super) async fn offer_with(&mut self, text: String, context: Map<String, Value>) -> bool {
+        self.context = Some(context);
+        let is_served = self.offer(text, Format::Json).await;
+        // The flags are as they were, or bad and not taken.
+        if let Some(context) = self.context.take()
+            && is_served
+        {
+            self.hub.store.change(self.index, None, Some(context));
+        }
+        is_served
     }
 
     /// Takes a text, unless it is that of the last good flags. Says whether its flags are served now.

@@ -11,6 +11,7 @@ pub use view::{Change, Changes, Served, View};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use crate::model::Flag;
@@ -20,6 +21,8 @@ use crate::model::Flag;
 struct Layer {
     source: Arc<str>,
     flags: Vec<Arc<Flag>>,
+    /// Attributes that it wants every evaluation to have.
+    context: Map<String, Value>,
     /// Whether it was read once.
     read: bool,
 }
@@ -38,6 +41,7 @@ impl Store {
         let layer = |source: String| Layer {
             source: source.into(),
             flags: Vec::new(),
+            context: Map::new(),
             read: false,
         };
         let layers: Vec<Layer> = sources.into_iter().map(layer).collect();
@@ -65,12 +69,33 @@ impl Store {
     ///
     /// Callers see all of it or nothing. An index without a source changes nothing.
     pub fn update(&self, index: usize, flags: Vec<Flag>) -> Arc<Changes> {
+        self.change(index, Some(flags), None)
+    }
+
+    /// As [`update`](Self::update); `None` leaves the flags, or the attributes that the source wants evaluations to
+    /// have, as they are.
+    pub fn change(
+        &self,
+        index: usize,
+        flags: Option<Vec<Flag>>,
+        context: Option<Map<String, Value>>,
+    ) -> Arc<Changes> {
         let mut layers = self.layers();
         let Some(layer) = layers.get_mut(index) else {
             return Arc::default();
         };
-        let was_read = std::mem::replace(&mut layer.read, true);
-        layer.flags = keep_equal(&layer.flags, flags);
+        let is_same = flags.is_none() && context.as_ref().is_none_or(|new| *new == layer.context);
+        if is_same {
+            return Arc::default();
+        }
+        let was_read = layer.read;
+        if let Some(flags) = flags {
+            layer.read = true;
+            layer.flags = keep_equal(&layer.flags, flags);
+        }
+        if let Some(context) = context {
+            layer.context = context;
+        }
         let before = self.view();
         let of_layers = layers
             .iter()
@@ -81,6 +106,9 @@ impl Store {
         view.generation = before.generation + 1;
         view.news = Arc::clone(&news);
         view.waiting = waiting(&layers);
+        let contexts = layers.iter().map(|layer| &layer.context);
+        let merged: Map<String, Value> = contexts.flatten().map(member).collect();
+        view.context = merged.into_iter().collect();
         tracing::debug!(was_read, changes = news.len(), "source {index} is read");
         self.view.send_replace(Arc::new(view));
         news
@@ -90,6 +118,10 @@ impl Store {
         // Every change under the lock is complete or has not begun.
         self.layers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn member((key, value): (&String, &Value)) -> (String, Value) {
+    (key.clone(), value.clone())
 }
 
 fn waiting(layers: &[Layer]) -> Vec<Arc<str>> {
@@ -184,6 +216,26 @@ mod tests {
         assert_eq!(after.select(&Selector::All).len(), 2);
         assert_eq!(after.select_keys(&Selector::All).len(), 1);
         assert_eq!(value(&after, "a", &set("")), None);
+    }
+
+    #[test]
+    fn the_attributes_of_sources_are_merged_by_priority() {
+        let store = Store::new(["low".into(), "high".into()]);
+        let members = |text: &str| serde_json::from_str(text).ok();
+        store.update(0, one("a", 1, ""));
+        let low = r#"{"region": "low", "tier": 1}"#;
+        assert!(store.change(0, None, members(low)).is_empty());
+        store.change(1, Some(Vec::new()), members(r#"{"region": "high"}"#));
+        let shown = |store: &Store| format!("{:?}", store.view().context());
+        assert_eq!(
+            shown(&store),
+            r#"[("region", String("high")), ("tier", Number(1))]"#
+        );
+        store.update(1, Vec::new());
+        assert!(shown(&store).contains("high"), "flags alone leave it");
+        store.change(1, None, members("{}"));
+        assert!(shown(&store).contains("low"));
+        assert_eq!(value(&store.view(), "a", &Selector::All), Some(1));
     }
 
     #[test]

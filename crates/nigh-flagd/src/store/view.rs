@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::selector::Selector;
 use crate::model::Flag;
 
@@ -52,6 +54,8 @@ pub struct View {
     pub(super) news: Arc<Changes>,
     /// Sources that have not been read once.
     pub(super) waiting: Vec<Arc<str>>,
+    /// Attributes that sources want every evaluation to have, each once.
+    pub(super) context: Vec<(String, Value)>,
 }
 
 impl View {
@@ -147,6 +151,13 @@ impl View {
     #[must_use]
     pub fn waiting(&self) -> &[Arc<str>] {
         &self.waiting
+    }
+
+    /// Attributes that sources want every evaluation to have: the `sync_context` of other daemons. Each key is there once,
+    /// from the source with the highest priority.
+    #[must_use]
+    pub fn context(&self) -> &[(String, Value)] {
+        &self.context
     }
 
     /// Counts the views; each differs from the one before.

@@ -10,6 +10,8 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::Full;
 use nigh::{Listener, Policy, Server, ServerTls};
 use nigh_flagd::eval::{Evaluator, Fractional, Integers};
+use nigh_flagd::service::proto::evaluation::v2::ResolveIntRequest;
+use nigh_flagd::service::proto::evaluation::v2::service_client::ServiceClient;
 use nigh_flagd::service::{Flagd, Options};
 use nigh_flagd::source::{Address as Source, Hub, Sources};
 use nigh_flagd::store::Selector;
@@ -272,6 +274,57 @@ async fn one_daemon_follows_another_over_its_socket_and_outlives_it() {
         hub.counts.bad.load(Ordering::Relaxed) > bad,
         "its end was told"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_upstream_fixes_reaches_evaluations_here_and_further_down() {
+    let rule = json!({"if": [{"==": [{"var": "region"}, "north"]}, "on", "off"]});
+    let by_region = json!({"state": "ENABLED", "variants": {"on": 1, "off": 0}, "defaultVariant": "off", "targeting": rule});
+    let flags = Flags::new(&json!({"a": by_region}));
+    let chain = |fixed: &'static [(&'static str, &'static str)], sources: Vec<Source>| async move {
+        let (hub, following) = hub(&sources, Fractional::V2).await;
+        let socket = nigh_testkit::TempSocket::private();
+        let mut options = Options::default();
+        let fixed = fixed.iter();
+        options.context = fixed
+            .map(|(key, value)| ((*key).to_owned(), json!(value)))
+            .collect();
+        let listener = Listener::options().bind(socket.address().as_str()).unwrap();
+        let server = Flagd::new(Arc::clone(&hub), options).serve_on(Server::new());
+        let server = tokio::spawn(server.listen(listener).run(std::future::pending()));
+        (socket, hub, (following, server))
+    };
+    let (first, ..) = &chain(
+        &[("region", "north"), ("tier", "gold")],
+        vec![source(&flags.path)],
+    )
+    .await;
+    let second = chain(
+        &[("tier", "local")],
+        vec![Source::parse(&first.address()).unwrap()],
+    )
+    .await;
+    let third = chain(&[], vec![Source::parse(&second.0.address()).unwrap()]).await;
+    let told: Vec<_> = third.1.store.view().context().to_vec();
+    let expected = [("region", "north"), ("tier", "local")];
+    assert_eq!(
+        told,
+        expected.map(|(key, value)| (key.to_owned(), json!(value)))
+    );
+    for (socket, ..) in [&second, &third] {
+        let channel = nigh::Channel::connect(socket.address().as_str())
+            .await
+            .unwrap();
+        let mut client = ServiceClient::new(channel);
+        // What the caller says of itself does not win over it.
+        let claimed = json!({"region": "south"});
+        let request = ResolveIntRequest {
+            flag_key: "a".into(),
+            context: claimed.as_object().map(nigh_flagd::value::to_struct),
+        };
+        let answer = client.resolve_int(request).await.unwrap().into_inner();
+        assert_eq!(answer.value, Some(1));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
