@@ -38,7 +38,8 @@ pub use nigh_socket::handover::{HandoverError, HandoverOptions, Succession};
 pub use nigh_socket::systemd::{Notifier, NotifyError};
 pub use nigh_socket::{
     Address, AddressError, BindError, BindFault, Counters, Counts, Drained, Existing, FileKind,
-    Listener, LocalPeer, Mapping, MemoryFile, Peer, Policy, SealedFile, SocketKind, fdcheck,
+    Listener, ListenerOptions, LocalPeer, Mapping, MemoryFile, Peer, Policy, SealedFile,
+    SocketKind, fdcheck,
 };
 pub use peer::{Arrival, RequestExt, ResponseExt};
 pub use server::{Server, ServerError};

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use nigh_socket::handover::{HandoverOptions, Succession};
@@ -23,6 +24,7 @@ pub(crate) async fn run(command: HandoverCommand, when: When) -> Result<(), Fail
             list(&succession, json, when)
         }
         HandoverCommand::Fetch { control, command } => {
+            look_for(&command)?;
             fetch(Succession::ask(control, options).await?, &command, when).await
         }
         HandoverCommand::Give { control, addresses } => {
@@ -66,7 +68,7 @@ fn list(succession: &Succession, as_json: bool, when: When) -> Result<(), Failur
 
 /// Takes everything over, and becomes the command, which inherits the listeners.
 async fn fetch(mut succession: Succession, command: &[String], when: When) -> Result<(), Failure> {
-    let listeners = succession.take_all(&Listener::options());
+    let listeners = succession.take_as_they_are();
     let taken: Vec<&Listener> = listeners.iter().collect();
     let mut tenure = succession.take_over(&taken).await?;
     let numbers: Vec<RawFd> = listeners
@@ -97,6 +99,27 @@ async fn fetch(mut succession: Succession, command: &[String], when: When) -> Re
         program: program.clone(),
         source: error,
     })
+}
+
+/// Nothing is taken over for a command that is not there.
+fn look_for(command: &[String]) -> Result<(), Failure> {
+    let program = command.first().map_or("", String::as_str);
+    let is_there = |path: &Path| {
+        path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+    };
+    let found = match program.contains('/') {
+        true => is_there(Path::new(program)),
+        false => std::env::var_os("PATH").is_some_and(|paths| {
+            std::env::split_paths(&paths).any(|folder| is_there(&folder.join(program)))
+        }),
+    };
+    match found {
+        true => Ok(()),
+        false => Err(Failure::NotRun {
+            program: program.to_owned(),
+            source: std::io::ErrorKind::NotFound.into(),
+        }),
+    }
 }
 
 /// `{0}` stands for the number of the first listener's descriptor.

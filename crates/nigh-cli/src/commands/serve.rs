@@ -198,15 +198,7 @@ fn control(args: &ServeArgs) -> Option<Address> {
     if args.handover.is_some() {
         return args.handover.clone();
     }
-    let mut paths = args.addresses.iter().map(|listen| &listen.address);
-    paths.find_map(|address| match address {
-        Address::Path(path) => {
-            let mut path = path.clone().into_os_string();
-            path.push(".handover");
-            Some(Address::Path(path.into()))
-        }
-        _ => None,
-    })
+    Succession::beside(args.addresses.iter().map(|listen| &listen.address))
 }
 
 fn bind(

@@ -8,6 +8,7 @@ mod descriptors;
 mod drpc;
 mod engine;
 mod flagd;
+mod handover;
 mod inspect;
 mod ls;
 mod message;

@@ -57,8 +57,14 @@ pub(crate) struct Serving {
 impl Serving {
     /// Starts a server and returns once it listens on all `addresses`.
     pub(crate) fn start(addresses: &[&str], options: &[&str]) -> Self {
+        let words = [&["serve", "--json"], addresses, options].concat();
+        Self::run(&words, addresses.len())
+    }
+
+    /// Runs what becomes a server that announces as many addresses.
+    pub(crate) fn run(words: &[&str], addresses: usize) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_nigh"))
-            .args([&["serve", "--json"], addresses, options].concat())
+            .args(words)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -70,7 +76,7 @@ impl Serving {
             stdout,
             addresses: Vec::new(),
         };
-        for _ in addresses {
+        for _ in 0..addresses {
             let mut line = String::new();
             serving.stdout.read_line(&mut line).unwrap();
             let line: Value = serde_json::from_str(&line).unwrap();

@@ -8,6 +8,7 @@ mod first_packet;
 mod golden;
 mod harness;
 mod properties;
+mod replaced;
 mod rows;
 mod servers;
 mod serving;

@@ -97,9 +97,14 @@ pub struct StartArgs {
     /// with not, and, or and parentheses.
     #[arg(long, value_name = "POLICY")]
     pub allow: Option<Policy>,
-    /// Take the sockets over from a daemon that serves them.
+    /// Replace the daemon that serves there: it hands its sockets and ports over, so that no call is lost; one that
+    /// cannot loses its sockets.
     #[arg(long)]
     pub replace: bool,
+    /// Where a daemon that replaces this one asks for its sockets: a path, from which other users are kept away.
+    /// Default: the first socket with `.handover` behind its name; with ports alone nowhere.
+    #[arg(long, value_name = "PATH")]
+    pub handover: Option<PathBuf>,
     /// Certificate of the TCP ports, PEM.
     #[arg(
         short = 'c',

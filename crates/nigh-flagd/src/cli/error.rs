@@ -36,6 +36,9 @@ pub enum Failure {
     /// The service manager cannot be told.
     #[error(transparent)]
     Notify(#[from] nigh::NotifyError),
+    /// The sockets were not handed over.
+    #[error(transparent)]
+    Handover(Box<nigh::HandoverError>),
     /// The certificate or its key is unusable.
     #[error(transparent)]
     Tls(#[from] nigh::TlsError),
@@ -83,6 +86,12 @@ pub enum Failure {
     Io(#[source] io::Error),
 }
 
+impl From<nigh::HandoverError> for Failure {
+    fn from(error: nigh::HandoverError) -> Self {
+        Self::Handover(Box::new(error))
+    }
+}
+
 impl Failure {
     /// 2 for what was asked wrongly, 1 for the rest.
     #[must_use]
@@ -117,6 +126,7 @@ impl Failure {
                 Some("stop it, or take the socket over from it with --replace")
             }
             Self::Bind(error) => error.hint(),
+            Self::Handover(error) => error.hint(),
             Self::Serve(error) => error.hint(),
             Self::Notify(error) => error.hint(),
             Self::Load { error, .. } => error.hint(),

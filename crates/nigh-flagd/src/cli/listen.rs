@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use nigh::{Existing, Listener, Policy, Server, ServerTls};
+use nigh::{
+    Address, BindError, Existing, HandoverOptions, Listener, ListenerOptions, Policy, Server,
+    ServerTls, Succession,
+};
 
 use super::Failure;
 use super::args::StartArgs;
@@ -10,8 +13,54 @@ use super::args::StartArgs;
 /// flagd's ports: evaluation, management, sync, OFREP.
 const PORTS: [u16; 4] = [8013, 8014, 8015, 8016];
 
+/// Binds, or gets what the daemon has that is replaced.
+struct Listening {
+    succession: Option<Succession>,
+    control: Option<Address>,
+}
+
+impl Listening {
+    async fn begin(args: &StartArgs) -> Result<Self, Failure> {
+        let paths = args.socket_path.iter().chain(&args.sync_socket_path);
+        let paths = paths.cloned().map(Address::Path);
+        let addresses: Vec<Address> = paths.chain(args.listen.iter().cloned()).collect();
+        let control = match &args.handover {
+            Some(path) => Some(Address::Path(path.clone())),
+            None => Succession::beside(&addresses),
+        };
+        let succession = match &control {
+            Some(control) if args.replace => {
+                let options = HandoverOptions::default();
+                Some(Succession::begin(control.clone(), options).await?)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            succession,
+            control,
+        })
+    }
+
+    /// Lets another daemon replace this one, where there is a place to ask.
+    fn replaceable(self, server: Server) -> Result<Server, Failure> {
+        let succession = match (self.succession, self.control) {
+            (Some(succession), _) => succession,
+            (None, Some(control)) => Succession::first(control, HandoverOptions::default())?,
+            (None, None) => return Ok(server),
+        };
+        Ok(server.replaceable(succession))
+    }
+
+    fn bind(&mut self, options: &ListenerOptions, address: Address) -> Result<Listener, BindError> {
+        match &mut self.succession {
+            Some(succession) => succession.listen(options, address),
+            None => options.bind(address),
+        }
+    }
+}
+
 /// Adds every listener to `server`. What flagd's tests wait for is logged in flagd's words.
-pub(super) fn listen(
+pub(super) async fn listen(
     mut server: Server,
     args: &StartArgs,
     stands_in: bool,
@@ -39,13 +88,16 @@ pub(super) fn listen(
     ];
     let policy = args.allow.clone().unwrap_or_else(Policy::same_user);
     let mut any = false;
+    let mut listening = Listening::begin(args).await?;
     for path in args.socket_path.iter().chain(&args.sync_socket_path) {
-        server = server.listen_for(bind_socket(path, args)?, policy.clone());
+        let address = Address::Path(path.to_owned());
+        let listener = bind_address(&mut listening, &address, args)?;
+        server = server.listen_for(listener, policy.clone());
         tracing::info!("Flag IResolver listening at {}", path.display());
         any = true;
     }
     for address in &args.listen {
-        let listener = bind_address(address, args)?;
+        let listener = bind_address(&mut listening, address, args)?;
         tracing::info!("Flag IResolver listening at {address}");
         server = server.listen_for(listener, policy.clone());
         any = true;
@@ -53,7 +105,7 @@ pub(super) fn listen(
     let tls = tls(args)?;
     for (port, words) in ports {
         let Some(port) = port else { continue };
-        let listener = bind_port(port)?;
+        let listener = bind_port(&mut listening, port)?;
         // OFREP's line has the bare port, the others an address: so they are waited for.
         match words.starts_with("ofrep") {
             true => tracing::info!("{words} {port}"),
@@ -67,17 +119,17 @@ pub(super) fn listen(
         any = true;
     }
     if any {
-        Ok(server)
+        listening.replaceable(server)
     } else {
         Err(Failure::NoListener)
     }
 }
 
-fn bind_socket(path: &Path, args: &StartArgs) -> Result<Listener, Failure> {
-    bind_address(&nigh::Address::Path(path.to_owned()), args)
-}
-
-fn bind_address(address: &nigh::Address, args: &StartArgs) -> Result<Listener, Failure> {
+fn bind_address(
+    listening: &mut Listening,
+    address: &Address,
+    args: &StartArgs,
+) -> Result<Listener, Failure> {
     let mut options = Listener::options().existing(if args.replace {
         Existing::TakeOver
     } else {
@@ -89,14 +141,14 @@ fn bind_address(address: &nigh::Address, args: &StartArgs) -> Result<Listener, F
     if let Some(group) = &args.socket_group {
         options = options.group(group);
     }
-    Ok(options.bind(address)?)
+    Ok(listening.bind(&options, address.clone())?)
 }
 
 /// Both IP versions where there are two.
-fn bind_port(port: u16) -> Result<Listener, Failure> {
-    let bind = |host: &str| {
+fn bind_port(listening: &mut Listening, port: u16) -> Result<Listener, Failure> {
+    let mut bind = |host: &str| {
         let host = host.to_owned();
-        Listener::options().bind(nigh::Address::Tcp { host, port })
+        listening.bind(&Listener::options(), Address::Tcp { host, port })
     };
     Ok(bind("::").or_else(|_| bind("0.0.0.0"))?)
 }

@@ -46,7 +46,7 @@ pub(super) async fn run(args: StartArgs, stands_in: bool) -> Result<(), Failure>
     let sources = Sources::start(&settings.sources, &hub).await?;
     let flagd = Flagd::new(hub, options(&settings));
     let server = Server::new().limits(limits(args));
-    let mut server = listen::listen(flagd.serve_on(server), args, stands_in)?;
+    let mut server = listen::listen(flagd.serve_on(server), args, stands_in).await?;
     if let Some(notifier) = Notifier::from_environment()? {
         server = server.notify(notifier);
     }
@@ -66,6 +66,7 @@ pub(super) async fn run(args: StartArgs, stands_in: bool) -> Result<(), Failure>
         Some(drained) if drained.cut_off > 0 => {
             tracing::warn!("{} connections were cut off", drained.cut_off);
         }
+        Some(drained) if drained.is_replaced => tracing::info!("replaced by another daemon"),
         Some(_) => {}
         None => tracing::warn!("stopped at once by a second signal"),
     }

@@ -21,6 +21,8 @@ pub(super) enum Turn {
     Idle,
     /// The server stops.
     Stopping,
+    /// Another server serves in place of this one.
+    Released,
     /// The stream is older than streams may be.
     Old,
 }
@@ -29,6 +31,7 @@ pub(super) enum Turn {
 pub(super) struct Turns {
     views: watch::Receiver<Arc<View>>,
     stopping: watch::Receiver<bool>,
+    released: watch::Receiver<u64>,
     keep_alive: Duration,
     deadline: Option<Instant>,
 }
@@ -39,6 +42,7 @@ impl Turns {
         Self {
             views: flagd.inner.hub.store.subscribe(),
             stopping: flagd.inner.stopping.subscribe(),
+            released: flagd.inner.released.subscribe(),
             keep_alive: options.keep_alive,
             deadline: options.stream_deadline.map(|life| Instant::now() + life),
         }
@@ -60,6 +64,7 @@ impl Turns {
         tokio::select! {
             biased;
             _ = self.stopping.wait_for(|stopping| *stopping) => Turn::Stopping,
+            _ = self.released.changed() => Turn::Released,
             () = deadline => Turn::Old,
             changed = self.views.changed() => match changed {
                 Ok(()) => Turn::Changed(Arc::clone(&self.views.borrow_and_update())),
@@ -134,6 +139,8 @@ impl Stream {
                         self.state = State::Ending;
                         return Some(Ok(self.event("provider_shutdown", None)));
                     }
+                    // No shutdown: the flags are served on, and whoever comes back finds them.
+                    Turn::Released => return Some(Err(stopping())),
                     Turn::Old => return Some(Err(too_old())),
                 },
                 State::Ending => return Some(Err(stopping())),

@@ -128,6 +128,8 @@ struct Inner {
     metrics: Metrics,
     news: events::News,
     stopping: watch::Sender<bool>,
+    /// Counts the times that streams were let go.
+    released: watch::Sender<u64>,
 }
 
 impl Flagd {
@@ -140,6 +142,7 @@ impl Flagd {
             metrics: Metrics::default(),
             news: events::News::default(),
             stopping: watch::Sender::new(false),
+            released: watch::Sender::new(0),
         };
         Self {
             inner: Arc::new(inner),
@@ -161,7 +164,9 @@ impl Flagd {
         for name in SERVICES {
             server = server.health_of(name);
         }
+        let replaced = self.clone();
         server
+            .on_replaced(move || replaced.release())
             .reflection(proto::FILE_DESCRIPTOR_SET)
             .fallback(http::service(self))
     }
@@ -169,6 +174,12 @@ impl Flagd {
     /// Ends all streams, so that their clients go elsewhere. Call it when the server begins to stop.
     pub fn stop(&self) {
         self.inner.stopping.send_replace(true);
+    }
+
+    /// Ends the streams that there are, as a server does that was replaced: their clients go to its successor. New ones
+    /// are served.
+    pub fn release(&self) {
+        self.inner.released.send_modify(|times| *times += 1);
     }
 
     /// Whether every source has been read once.

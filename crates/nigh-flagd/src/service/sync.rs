@@ -151,7 +151,7 @@ impl Stream {
                 }
                 // The protocol has no word for it: the connection's own keep-alive is enough.
                 Turn::Idle => {}
-                Turn::Stopping => return Some(Err(stopping())),
+                Turn::Stopping | Turn::Released => return Some(Err(stopping())),
                 Turn::Old => return Some(Err(too_old())),
             }
         }

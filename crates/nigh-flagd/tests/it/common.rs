@@ -198,6 +198,12 @@ impl Running {
         self.child.wait().unwrap().code()
     }
 
+    /// Waits until it has ended by itself.
+    pub(crate) fn ended(mut self) -> Option<i32> {
+        self.until("replaced by another daemon");
+        self.child.wait().unwrap().code()
+    }
+
     /// Ends it as a crash would.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

@@ -15,6 +15,7 @@ mod pod;
 mod protocols;
 mod provider;
 mod remote;
+mod replace;
 mod scenarios;
 mod testbed;
 mod wire;

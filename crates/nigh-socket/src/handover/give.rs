@@ -240,6 +240,9 @@ impl Given {
                 source,
             })?;
             listener.own_name();
+            if let Err(error) = listener.advertise_again() {
+                tracing::error!("the address of {} is not told: {error}", listener.address());
+            }
         }
         Ok(())
     }

@@ -108,6 +108,11 @@ impl Succession {
             .collect()
     }
 
+    /// All listeners that came and were not asked for yet, which keep the settings that they have.
+    pub fn take_as_they_are(&mut self) -> Vec<Listener> {
+        std::mem::take(&mut self.inherited)
+    }
+
     /// The listener that the predecessor has of this name (or kind and address, where `options` name none), or one that
     /// is bound now. Its permissions and other settings become those of `options` when it is taken over.
     ///
@@ -177,6 +182,19 @@ impl Succession {
         }
         let predecessor = self.predecessor.map(Predecessor::new);
         Tenure::new(Arc::new(control), predecessor, self.options)
+    }
+
+    /// Where a server that listens at `addresses` is asked, by convention: at its first socket file's path with `.handover`
+    /// behind it. `None` without a socket file: the address is then to be said.
+    pub fn beside<'a>(addresses: impl IntoIterator<Item = &'a Address>) -> Option<Address> {
+        addresses.into_iter().find_map(|address| match address {
+            Address::Path(path) => {
+                let mut path = path.clone().into_os_string();
+                path.push(".handover");
+                Some(Address::Path(path.into()))
+            }
+            _ => None,
+        })
     }
 
     fn nobody_yet(address: Address, options: HandoverOptions) -> Result<Self, HandoverError> {

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 
 use super::path::{Permissions, split};
-use super::{BindError, Listener, ListenerOptions};
+use super::{BindError, Existing, Listener, ListenerOptions};
 use crate::address::Address;
 use crate::handover::{Claim, ClaimError, FileClaim};
 use crate::inherit::{check_listener, prepare};
@@ -30,8 +30,8 @@ use crate::sys::opt;
 pub(super) struct Handed {
     /// Its number in the offer.
     index: u16,
-    /// What the successor wants it to be.
-    options: ListenerOptions,
+    /// What the successor wants it to be; `None`: it stays as it is.
+    options: Option<ListenerOptions>,
     /// Whether callers may send descriptors, by the successor's protocol.
     pass_rights: AtomicBool,
     /// Taken over: settings go to the kernel at once.
@@ -114,9 +114,6 @@ impl Listener {
                 _ => return Err(ClaimError::Elsewhere),
             },
         };
-        let options = ListenerOptions::default()
-            .name(claim.name.clone())
-            .kind(claim.kind);
         let is_shared = published.is_none() && matches!(claim.address, Address::Path(_));
         Ok(Self {
             fd: socket,
@@ -130,7 +127,7 @@ impl Listener {
             is_shared,
             handed: Some(Handed {
                 index,
-                options,
+                options: None,
                 pass_rights: AtomicBool::new(false),
                 is_ours: AtomicBool::new(false),
             }),
@@ -140,7 +137,7 @@ impl Listener {
     /// Says how it shall be set up when it is taken over.
     pub(crate) fn configured(mut self, options: &ListenerOptions) -> Self {
         if let Some(handed) = &mut self.handed {
-            handed.options = options.clone();
+            handed.options = Some(options.clone());
             handed.pass_rights = AtomicBool::new(options.pass_rights.unwrap_or(false));
         }
         self
@@ -163,7 +160,10 @@ impl Listener {
         let Some(handed) = &self.handed else {
             return Ok(());
         };
-        let options = &handed.options;
+        let Some(options) = &handed.options else {
+            handed.is_ours.store(true, Ordering::Release);
+            return self.relisten();
+        };
         if let Some(published) = self.lock().as_ref()
             && let Some(entry) = published.entry()?
         {
@@ -176,13 +176,17 @@ impl Listener {
             let _known = opt::pass_rights(self.as_fd(), pass)?;
         }
         handed.is_ours.store(true, Ordering::Release);
-        self.listen_again(options)
+        self.listen_again(options)?;
+        let address = self.address.clone();
+        let told = options.advertise(self, address, Existing::TakeOver);
+        told.map_err(io::Error::other)
     }
 
     /// Has the kernel tell clients that this process listens.
     pub(crate) fn relisten(&self) -> io::Result<()> {
         let default = ListenerOptions::default().kind(self.kind);
-        let options = self.handed.as_ref().map(|handed| &handed.options);
+        let handed = self.handed.as_ref();
+        let options = handed.and_then(|handed| handed.options.as_ref());
         self.listen_again(options.unwrap_or(&default))
     }
 

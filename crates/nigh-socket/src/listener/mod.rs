@@ -3,6 +3,7 @@
 //! ListenerOptions -> bind (publish/) -> Listener -> accept .. close. Trap: a name is removed only by the process that
 //! bound it and only while it still leads to this very socket; a forked child's copy and a successor's name are left.
 
+mod advertised;
 mod error;
 mod handed;
 mod kept;
@@ -13,7 +14,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -96,7 +97,7 @@ pub struct Listener {
     /// The name is a successor's by now, or still a predecessor's: it is not ours to remove.
     is_lent: AtomicBool,
     /// The file that tells clients the address.
-    advertised: Mutex<Option<Published>>,
+    advertised: Mutex<Option<advertised::Advertised>>,
     address: Address,
     /// What it is called in a hand-over; often nothing.
     name: String,
@@ -191,25 +192,24 @@ impl Listener {
     /// # Errors
     /// As for [`close`](Self::close).
     pub(crate) fn unpublish(&self) -> Result<(), UnpublishError> {
+        // Who reads the address comes next to the socket, so the file goes first. A successor has its own by now.
+        remove(&mut self.advertised(), |file| {
+            file.unpublish(UNPUBLISH_WAIT)
+        })?;
         if self.is_lent.load(Ordering::Acquire) {
             return Ok(());
         }
-        // Who reads the address comes next to the socket, so the file goes first.
-        let outcomes = [&self.advertised, &self.published].map(|name| {
-            let mut name = name.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(ours) = name.as_ref() {
-                // Kept on failure, for another try when the listener is dropped.
-                ours.unpublish(UNPUBLISH_WAIT)?;
-                *name = None;
-            }
-            Ok(())
-        });
-        outcomes.into_iter().collect()
+        let mut published = self
+            .published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        remove(&mut published, |name| name.unpublish(UNPUBLISH_WAIT))
     }
 
-    pub(crate) fn advertised_by(mut self, file: Published) -> Self {
-        self.advertised = Mutex::new(Some(file));
-        self
+    fn advertised(&self) -> MutexGuard<'_, Option<advertised::Advertised>> {
+        self.advertised
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether others hold the same socket: it came from a parent or a service manager, or a successor has it.
@@ -242,6 +242,18 @@ impl Listener {
             handed: None,
         }
     }
+}
+
+/// Kept on failure, for another try when the listener is dropped.
+fn remove<T>(
+    ours: &mut Option<T>,
+    unpublish: impl FnOnce(&T) -> Result<(), UnpublishError>,
+) -> Result<(), UnpublishError> {
+    if let Some(found) = ours {
+        unpublish(found)?;
+        *ours = None;
+    }
+    Ok(())
 }
 
 impl Drop for Listener {

@@ -11,11 +11,11 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
+use super::advertised::Advertised;
 use super::{BindError, BindFault, Existing, Listener, Operation, SocketKind, path};
 use crate::address::Address;
 use crate::handover::is_name;
 use crate::inherit::{self, Found};
-use crate::publish::address_file;
 use crate::sys::{self, opt};
 use crate::systemd;
 
@@ -311,9 +311,6 @@ impl ListenerOptions {
 
     /// Publishes its address, if so asked.
     fn advertised(&self, listener: Listener) -> Result<Listener, BindFault> {
-        let Some(file) = &self.publish else {
-            return Ok(listener);
-        };
         let address = match listener.address() {
             // What others know the socket by, unless that is a path, which may have been renamed since.
             Address::Fd(_) | Address::Activated(_) => {
@@ -321,13 +318,22 @@ impl ListenerOptions {
             }
             known => known.clone(),
         };
-        let wanted = address_file::Wanted {
-            file,
-            existing: self.existing,
-            lock_wait: self.lock_wait,
-        };
-        let published = address_file::write(&wanted, address)?;
-        Ok(listener.advertised_by(published))
+        self.advertise(&listener, address, self.existing)?;
+        Ok(listener)
+    }
+
+    /// Writes the file that tells `address`, if there shall be one.
+    pub(super) fn advertise(
+        &self,
+        listener: &Listener,
+        address: Address,
+        existing: Existing,
+    ) -> Result<(), BindFault> {
+        if let Some(file) = &self.publish {
+            let file = Advertised::write(file.clone(), existing, self.lock_wait, address)?;
+            *listener.advertised() = Some(file);
+        }
+        Ok(())
     }
 
     fn refuse_file_options(&self) -> Result<(), BindFault> {

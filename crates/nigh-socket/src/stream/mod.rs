@@ -198,6 +198,20 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// Waits until there is something to read, or the end; reads nothing.
+    ///
+    /// # Errors
+    /// When the reactor is gone.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Unix(stream) => stream.socket.read(|_| Some(())).await,
+            Self::Tcp(stream) => stream.readable().await,
+        }
+    }
+
     /// The Unix stream, which can carry descriptors; `None` over TCP.
     #[must_use]
     pub fn as_unix(&self) -> Option<&UnixStream> {

@@ -13,6 +13,7 @@ mod flood;
 mod front;
 mod handover;
 mod handover_raw;
+mod handover_told;
 mod identity;
 mod identity_namespaces;
 mod introspect;

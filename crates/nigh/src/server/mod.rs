@@ -8,6 +8,7 @@ mod error;
 mod guards;
 mod handler;
 mod health;
+mod hooks;
 mod protocol;
 
 use std::collections::HashMap;
@@ -18,10 +19,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 use nigh_socket::handover::Succession;
 use nigh_socket::systemd::Notifier;
-use nigh_socket::{
-    Counters, Drain, DrainReason, Drained, Front, FrontError, Guard, Listener, Policy, Protocol,
-};
-use tokio::sync::watch;
+use nigh_socket::{Counters, Drained, Front, FrontError, Guard, Listener, Policy, Protocol};
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tower::Service;
@@ -33,6 +31,7 @@ pub(crate) use calls::{Standing, calls_for_tests, calls_to_for_tests};
 pub use error::ServerError;
 use handler::Handler;
 use health::Health;
+use hooks::{Hook, released};
 use protocol::Streams;
 
 use crate::fd::{FdLimits, Receivers};
@@ -74,6 +73,7 @@ pub struct Server {
     guard: Guard<String>,
     health: Option<Health>,
     health_names: Vec<&'static str>,
+    released: Vec<Hook>,
     descriptors: Vec<&'static [u8]>,
     doors: Vec<Door>,
     counters: Option<Arc<Counters>>,
@@ -328,6 +328,15 @@ impl Server {
         self.listen(listener).run(std::future::pending()).await
     }
 
+    /// Does this each time a successor has taken over, for streams that would last longer than the drain: end them, and
+    /// their callers come back, to the successor. (All callers are told by their wire to begin nothing new here.) If the
+    /// successor dies, this server serves on, and may be replaced again.
+    #[must_use]
+    pub fn on_replaced(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
+        self.released.push(Hook(Box::new(hook)));
+        self
+    }
+
     /// Serves until `shutdown` completes, then drains: names are removed, running calls get
     /// [`drain_time`](nigh_socket::Limits::drain_time), new ones are refused as retryable.
     ///
@@ -347,6 +356,7 @@ impl Server {
                 .await;
         }
         let succession = self.succession.take();
+        let hooks = std::mem::take(&mut self.released);
         let notifier = self.notifier.take();
         let mut front = self.into_front();
         if let Some(notifier) = notifier {
@@ -355,12 +365,10 @@ impl Server {
         if let Some(succession) = succession {
             front.succeed(succession).await.map_err(FrontError::from)?;
         }
-        let health = &health;
+        let health = health.as_ref();
         let drains = front.drains();
         let released = async {
-            if let Some(health) = health {
-                released(health, drains).await;
-            }
+            released(health, &hooks, drains).await;
             std::future::pending().await
         };
         let shutdown = async {
@@ -456,19 +464,5 @@ impl Server {
         let v1alpha = builder().build_v1alpha().map_err(ServerError::Reflection)?;
         *self = std::mem::take(self).service(v1).service(v1alpha);
         Ok(())
-    }
-}
-
-/// Lets the watchers of the health service go each time a successor serves, so that they do not keep the drain waiting.
-async fn released(health: &Health, mut drains: watch::Receiver<Drain>) {
-    loop {
-        let mut drain = drains.borrow_and_update().clone();
-        let _deadline = drain.begun().await;
-        if drain.reason() == Some(DrainReason::Replaced) {
-            health.release();
-        }
-        if drains.changed().await.is_err() {
-            return;
-        }
     }
 }

@@ -1,8 +1,9 @@
 //! Serves one stream connection: TLS if the listener has it, then whichever wire the caller speaks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use nigh_socket::{Connection, Hold, Peer, Protocol, Refused, Serving, Stream};
+use nigh_socket::{Connection, DrainReason, Hold, Peer, Protocol, Refused, Serving, Stream};
 use tokio::sync::Notify;
 use tonic::Status;
 
@@ -56,6 +57,11 @@ impl Protocol for Streams {
             standing,
             hold: Some(hold),
         })
+    }
+
+    fn resume(&self, connection: Connection, state: &[u8]) -> Option<Serving> {
+        // Nothing had been read from it.
+        state.is_empty().then(|| self.serve(connection))
     }
 
     fn refuse(&self, refused: Refused) -> Serving {
@@ -131,8 +137,14 @@ async fn serve(
         mut peer,
         listener,
         standing,
-        hold,
+        mut hold,
     } = caller;
+    let greeting_time = limits.connections.greeting_time;
+    if let Some(hold) = &mut hold
+        && let Silence::Elsewhere = silence(&stream, hold, greeting_time).await?
+    {
+        return Ok(());
+    }
     let refused = matches!(standing, Standing::Refused { .. });
     // No handler will ask for a refused caller, and it costs a descriptor for a moment.
     let mut extensions = match refused {
@@ -149,7 +161,6 @@ async fn serve(
             tls.is_some(),
         ),
     };
-    let greeting_time = limits.connections.greeting_time;
     let no_descriptors = why_none(&peer, tls.is_some());
     let transport = match tls {
         None => Transport::Plain(socket),
@@ -191,6 +202,41 @@ async fn serve(
     // The quota is charged until the last byte is out.
     drop(hold);
     served
+}
+
+/// How a caller's silence ended.
+enum Silence {
+    /// It speaks, or stays with this process whatever it does.
+    Over,
+    /// A successor has it.
+    Elsewhere,
+}
+
+/// Waits for the first byte. Who has not sent any when a successor takes over goes there: nothing of it is here.
+async fn silence(stream: &Stream, hold: &mut Hold, time: Duration) -> Result<Silence, WireError> {
+    let until = tokio::time::sleep(time);
+    let mut until = std::pin::pin!(until);
+    let mut drain = hold.drain();
+    while let Some(begins) = &mut drain {
+        tokio::select! {
+            biased;
+            readable = stream.readable() => {
+                readable?;
+                return Ok(Silence::Over);
+            }
+            () = &mut until => return Err(WireError::Silent(time)),
+            _ = begins.begun() => {}
+        }
+        if begins.reason() != Some(DrainReason::Replaced) {
+            break;
+        }
+        if hold.pass_on(stream, &[]).await {
+            return Ok(Silence::Elsewhere);
+        }
+        // The successor would not have it, or died: then there is a new signal.
+        drain = hold.renew_drain().filter(|drain| !drain.has_begun());
+    }
+    Ok(Silence::Over)
 }
 
 /// Why calls of this peer carry no descriptors, where they carry none.

@@ -159,3 +159,24 @@ async fn health_watchers_are_let_go_without_bad_news() {
     assert!(old.ended().await.is_replaced);
     new.stopped().await;
 }
+
+#[tokio::test]
+async fn a_caller_that_has_not_spoken_yet_goes_to_the_successor() {
+    let place = TempSocket::private();
+    let old = Replaceable::start(&place, LONG).await;
+    let mut silent = tokio::net::UnixStream::connect(place.path()).await.unwrap();
+    // The server has taken it from the queue: it has answered one that came later.
+    let mut caller = client(&place, Wire::Nigh).await;
+    caller.echo(payload("")).await.unwrap();
+    drop(caller);
+    let new = Replaceable::start(&place, LONG).await;
+    // Long before the drain ends.
+    let drained = old.ended().await;
+    assert!(drained.is_replaced && drained.cut_off == 0, "{drained:?}");
+    let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    silent.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    silent.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    new.stopped().await;
+}
