@@ -66,23 +66,23 @@ pub(crate) async fn run(args: ServeArgs, when: When) -> Result<(), Failure> {
         true => Some(drpc(Arc::clone(&counters))?),
         false => None,
     };
-    let counters = Counters::new(move || counts(&counters));
-    server = diagnose(server, Diag::new(counters), &args)?;
+    let diag = Diag::new(Counters::new(move || counts(&counters)));
+    server = diagnose(server, diag, &args)?;
     for guard in &args.guard {
         server = server.guard(&guard.method, guard.policy.clone());
     }
     let mut succession = begin(&args).await?;
+    let mut bound = Vec::new();
     for (listen, file) in args.addresses.iter().zip(files) {
-        let listener = bind(listen, file, &args, succession.as_mut())?;
-        announce(listen.role, listener.address(), args.json, when)?;
+        let (role, listener) = (listen.role, bind(listen, file, &args, succession.as_mut())?);
+        bound.push((role, listener.address().clone()));
         server = match &drpc {
-            Some(drpc) if listen.role == Role::Drpc => {
-                server.listen_other(listener, Arc::clone(drpc))
-            }
+            Some(drpc) if role == Role::Drpc => server.listen_other(listener, Arc::clone(drpc)),
             _ => server.listen(listener),
         };
     }
     server = replaceable(server, succession, &args)?;
+    announce(&bound, args.json, when)?;
     advise(&args, when);
     server = notify(server, when)?;
     let drained = async {
@@ -281,14 +281,19 @@ fn advise(args: &ServeArgs, when: When) {
     }
 }
 
-fn announce(role: Role, address: &Address, as_json: bool, when: When) -> io::Result<()> {
-    let address = format!("{}{address}", role.prefix());
-    if as_json {
-        let pid = std::process::id();
-        return output::print_json(&json!({"listening": address, "pid": pid}));
+/// Last before serving: whoever reads it may ask to replace this server at once.
+fn announce(bound: &[(Role, Address)], as_json: bool, when: When) -> io::Result<()> {
+    for (role, address) in bound {
+        let address = format!("{}{address}", role.prefix());
+        if as_json {
+            let pid = std::process::id();
+            output::print_json(&json!({"listening": address, "pid": pid}))?;
+        } else {
+            let address = Manner::stdout(when).paint(Style::Strong, &address);
+            output::print(&format!("listening on {address}\n"))?;
+        }
     }
-    let address = Manner::stdout(when).paint(Style::Strong, &address);
-    output::print(&format!("listening on {address}\n"))
+    Ok(())
 }
 
 fn counts(counters: &Arc<nigh::Counters>) -> ServerCounts {

@@ -87,42 +87,43 @@ pub(super) async fn listen(
         ),
     ];
     let policy = args.allow.clone().unwrap_or_else(Policy::same_user);
-    let mut any = false;
+    // Said last: whoever reads it may ask to replace this daemon at once.
+    let mut said = Vec::new();
     let mut listening = Listening::begin(args).await?;
     for path in args.socket_path.iter().chain(&args.sync_socket_path) {
         let address = Address::Path(path.to_owned());
         let listener = bind_address(&mut listening, &address, args)?;
         server = server.listen_for(listener, policy.clone());
-        tracing::info!("Flag IResolver listening at {}", path.display());
-        any = true;
+        said.push(format!("Flag IResolver listening at {}", path.display()));
     }
     for address in &args.listen {
         let listener = bind_address(&mut listening, address, args)?;
-        tracing::info!("Flag IResolver listening at {address}");
+        said.push(format!("Flag IResolver listening at {address}"));
         server = server.listen_for(listener, policy.clone());
-        any = true;
     }
     let tls = tls(args)?;
     for (port, words) in ports {
         let Some(port) = port else { continue };
         let listener = bind_port(&mut listening, port)?;
         // OFREP's line has the bare port, the others an address: so they are waited for.
-        match words.starts_with("ofrep") {
-            true => tracing::info!("{words} {port}"),
-            false => tracing::info!("{words} [::]:{port}"),
-        }
+        said.push(match words.starts_with("ofrep") {
+            true => format!("{words} {port}"),
+            false => format!("{words} [::]:{port}"),
+        });
         // Callers over TCP have no uid: whoever opens a port lets everybody in, as flagd does.
         server = match &tls {
             Some(tls) => server.listen_tls(listener, Policy::any(), tls.clone()),
             None => server.listen_for(listener, Policy::any()),
         };
-        any = true;
     }
-    if any {
-        listening.replaceable(server)
-    } else {
-        Err(Failure::NoListener)
+    if said.is_empty() {
+        return Err(Failure::NoListener);
     }
+    let server = listening.replaceable(server)?;
+    for line in said {
+        tracing::info!("{line}");
+    }
+    Ok(server)
 }
 
 fn bind_address(
