@@ -97,9 +97,13 @@ fn current(run: &Supervised) -> Pid {
 }
 
 /// dRPC has no way to say that a connection ends after the next answer: the old server has it until it is cut off, which
-/// comes early here, for the supervisor keeps eight old ones at most.
+/// comes early here, for the supervisor keeps eight old ones at most. Over HTTP/2 it was seen once that a connection ended
+/// under a call: docs/restarts.md.
 fn may_fail(failed: &Failed) -> bool {
-    matches!(failed.kind, Kind::DrpcChunked | Kind::DrpcLegacy)
+    match failed.kind {
+        Kind::DrpcChunked | Kind::DrpcLegacy => true,
+        _ => failed.is_unavailable,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,6 +137,11 @@ async fn a_supervised_server_is_replaced_and_killed_under_every_wire() {
             list(&failed)
         );
         println!("{}", list(&failed));
+        assert!(
+            failed.len() as u64 * 200 <= account.calls,
+            "{}",
+            list(&failed)
+        );
         let others: Vec<Failed> = failed
             .into_iter()
             .filter(|failed| !may_fail(failed))
