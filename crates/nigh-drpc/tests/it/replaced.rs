@@ -145,10 +145,20 @@ async fn a_connection_in_mid_call_stays_until_its_answer_is_out() {
         caller.send(&call(WAIT, 1, "w"));
         old.gate.begun.notified().await;
         let new = Replaceable::start(&place).await;
-        // Whoever comes now is the successor's; the call is at work where it began.
-        Caller::connect(&place, is_chunked).echo(1).await;
+        // Whoever comes now is the successor's, or goes there; the call is at work where it began.
+        let late = Caller::connect(&place, is_chunked);
+        late.echo(1).await;
+        let arrived = async {
+            let mut look = tokio::time::interval(Duration::from_millis(1));
+            while new.counters.read().connections_admitted == 0 {
+                look.tick().await;
+            }
+        };
+        let patience = Duration::from_secs(30);
+        tokio::time::timeout(patience, arrived).await.unwrap();
         assert!(!old.running.is_finished());
-        assert_eq!(new.counters.read().connections_admitted, 1);
+        late.echo(2).await;
+        drop(late);
         old.gate.open.add_permits(1);
         let waiting = caller.clone();
         let answer = blocking(move || waiting.answer()).await.unwrap();
