@@ -1,7 +1,6 @@
 //! Clients and a server that leaves, scripted: what was not sent is sent again, what was sent never is.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     reason = "a helper's broken precondition is a failed test"
 )]
 

@@ -90,7 +90,7 @@ fn call_until_refused(raw: &Raw, is_chunked: bool, status: Status) -> u64 {
         };
         match raw.socket.send(&[IoSlice::new(&packet)], &[]) {
             Ok(()) => {}
-            Err(SendError::Closed) => return sequence as u64 - 100,
+            Err(SendError::Closed) => return sequence.abs_diff(100),
             Err(error) => panic!("{error}"),
         }
         let answer = match is_chunked {
