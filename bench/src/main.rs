@@ -2,7 +2,7 @@
 //!
 //! Usage: `cargo run --release -p bench -- [--rounds N] [--time MS] [--json FILE] [--only KEY,..] [--scenario KEY,..]
 //! [same|split|unpinned ..]`; dRPC and packets: `.. -- drpc ..`; sockets alone: `.. -- sockets`; memory of idle connections:
-//! `.. -- idle`; large payloads as bytes and as sealed memory: `.. -- sealed`.
+//! `.. -- idle`; the flag daemon: `.. -- flagd [--in-process]`; large payloads as bytes and as sealed memory: `.. -- sealed`.
 
 mod allocator;
 mod client;
@@ -278,7 +278,7 @@ fn run() -> Result<(), Failure> {
             "idle" => return idle::run(words),
             "sealed" => return sealed::run(words),
             "drpc" => return drpc::run(words),
-            "flagd" => return flagd::run(),
+            "flagd" => return flagd::run(words.any(|word| word == "--in-process")),
             "flagd-serve" => return flagd::serve(&value()?, &value()?),
             "once" => return once(&value()?, &value()?, &value()?),
             "serve" => return server::serve(&value()?, &value()?, &value()?),

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use nigh_socket::blocking::{UnixSeqpacket, connect_packet};
 use nigh_socket::{Address, Peer, RecvError, SendError};
 
+use super::TRIES_MAX;
 use super::error::{CallError, TransportError};
-use super::exchange::{Draft, Exchange, Reply};
+use super::exchange::{Again, Draft, Exchange, Reply};
 use super::link::take;
 use super::options::{ClientOptions, Pauses, Speaks};
 use crate::link::{Flush, Inbound, Message, Outbox, Place, with_scratch};
@@ -52,7 +53,7 @@ impl BlockingClient {
     /// When the server cannot be reached, or [`Speaks::Probe`] finds no dRPC server.
     pub fn connect(address: Address, options: ClientOptions) -> Result<Self, CallError> {
         let mut client = Self::lazy(address, options);
-        client.link(None)?;
+        client.with_link(None, |_, _| Ok(()))?;
         Ok(client)
     }
 
@@ -106,7 +107,8 @@ impl BlockingClient {
         }
     }
 
-    fn link(&mut self, deadline: Option<Instant>) -> Result<&mut Link, CallError> {
+    /// The connection, which is made if there is none.
+    fn link(&mut self, deadline: Option<Instant>) -> Result<&mut Link, Fault> {
         if self.link.is_none() {
             if let Some(pause) = self.pauses.pause() {
                 std::thread::sleep(left(deadline)?.map_or(pause, |left| left.min(pause)));
@@ -119,17 +121,16 @@ impl BlockingClient {
             if self.options.speaks == Speaks::Probe {
                 match link.probe(deadline, &self.options) {
                     Ok(()) => {}
-                    Err(CallError::PeerMisbehaved(Violation::LegacyPeer)) => {
+                    Err(Fault::Error(CallError::PeerMisbehaved(Violation::LegacyPeer))) => {
                         link = self.open(Framing::Legacy, deadline)?;
                     }
-                    Err(error) => return Err(error),
+                    Err(fault) => return Err(fault),
                 }
             }
             self.link = Some(link);
         }
-        self.link
-            .as_mut()
-            .ok_or_else(|| CallError::transport(TransportError::Closed))
+        let link = self.link.as_mut();
+        link.ok_or_else(|| CallError::transport(TransportError::Closed).into())
     }
 
     fn open(&mut self, framing: Framing, deadline: Option<Instant>) -> Result<Link, CallError> {
@@ -159,75 +160,120 @@ impl BlockingClient {
     }
 
     fn send(&mut self, draft: Draft, deadline: Option<Instant>) -> Result<Reply, CallError> {
+        let mut draft = Some(draft);
+        self.with_link(deadline, |link, options| {
+            link.call(&mut draft, deadline, options)
+        })
+    }
+
+    /// Does something with a connection, and again with the next one while the server leaves before it got anything.
+    fn with_link<T>(
+        &mut self,
+        deadline: Option<Instant>,
+        mut work: impl FnMut(&mut Link, &ClientOptions) -> Result<T, Fault>,
+    ) -> Result<T, CallError> {
         let options = Arc::clone(&self.options);
-        let link = self.link(deadline)?;
-        let outcome = link.call(draft, deadline, &options);
-        let is_broken = matches!(
-            outcome,
-            Err(CallError::Transport(_) | CallError::PeerMisbehaved(_))
-        );
-        if is_broken {
-            let has_answered = link.has_answered;
-            self.pauses.note(has_answered, &options);
-            self.link = None;
+        for _ in 0..TRIES_MAX {
+            let done = self.link(deadline).and_then(|link| work(link, &options));
+            let is_broken = match &done {
+                Ok(_) => false,
+                Err(Fault::Unsent) => true,
+                Err(Fault::Error(error)) => {
+                    matches!(
+                        error,
+                        CallError::Transport(_) | CallError::PeerMisbehaved(_)
+                    )
+                }
+            };
+            if is_broken && let Some(link) = self.link.take() {
+                self.pauses.note(link.has_answered, &options);
+            }
+            match done {
+                Ok(done) => return Ok(done),
+                Err(Fault::Unsent) => {}
+                Err(Fault::Error(error)) => return Err(error),
+            }
         }
-        outcome
+        Err(CallError::unsent(TRIES_MAX))
+    }
+}
+
+/// Why something was not done on a connection.
+enum Fault {
+    /// The server has not got the call, and will not on this connection.
+    Unsent,
+    Error(CallError),
+}
+
+impl<E: Into<CallError>> From<E> for Fault {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
     }
 }
 
 impl Link {
-    fn probe(
-        &mut self,
-        deadline: Option<Instant>,
-        options: &ClientOptions,
-    ) -> Result<(), CallError> {
+    fn probe(&mut self, deadline: Option<Instant>, options: &ClientOptions) -> Result<(), Fault> {
         let Call { module, method, .. } = Call::probe(0);
-        let draft = Draft {
+        let mut draft = Some(Draft {
             module,
             method,
             ..Draft::default()
-        };
-        match self.call(draft, deadline, options) {
+        });
+        match self.call(&mut draft, deadline, options) {
             Ok(_) => Ok(()),
-            Err(CallError::Status { status, .. }) if status != Status::FailedUnmarshalCall => {
+            Err(Fault::Error(CallError::Status { status, .. }))
+                if status != Status::FailedUnmarshalCall =>
+            {
                 Ok(())
             }
-            Err(error) => Err(error),
+            Err(fault) => Err(fault),
         }
     }
 
+    /// Makes the call in `draft`, which is left there if it was not sent.
     fn call(
         &mut self,
-        draft: Draft,
+        draft: &mut Option<Draft>,
         deadline: Option<Instant>,
         options: &ClientOptions,
-    ) -> Result<Reply, CallError> {
-        if !draft.fds.is_empty() && !self.exchange.is_settled() {
+    ) -> Result<Reply, Fault> {
+        let has_fds = draft.as_ref().is_some_and(|draft| !draft.fds.is_empty());
+        if has_fds && !self.exchange.is_settled() {
             self.probe(deadline, options)?;
         }
         // A server that answers in order is asked when it is done with what was given up. drpc §8.3
         let is_pipelined = self.exchange.features().has(Features::PIPELINING);
         while !self.given_up.is_empty() && !is_pipelined {
-            let (sequence, _) = self.receive(deadline, options)?;
+            let (sequence, _) = self.receive(deadline, options).map_err(before_a_call)?;
             self.forget(sequence)?;
         }
         let time = left(deadline)?;
-        let (sequence, outgoing) = self.exchange.call(draft, time, &options.limits)?;
+        let Some(call) = draft.take() else {
+            return Err(CallError::transport(TransportError::Dropped).into());
+        };
+        let (sequence, outgoing) = self.exchange.call(call, time, &options.limits)?;
         self.outbox.push(outgoing);
-        self.write(options)?;
+        if let Some(again) = self.write(options)? {
+            *draft = Some(again.draft);
+            if !again.has_begun {
+                return Err(Fault::Unsent);
+            }
+        }
         loop {
             match self.receive(deadline, options) {
-                Ok((found, outcome)) if found == sequence => return outcome,
+                Ok((found, outcome)) if found == sequence => return Ok(outcome?),
                 Ok((other, _)) => self.forget(other)?,
+                // It had nothing to say about the part that it got.
+                Err(error) if draft.is_some() => return Err(before_a_call(error)),
                 Err(CallError::Deadline) => {
                     self.given_up.insert(sequence);
                     if let Some(cancel) = self.exchange.cancel(sequence) {
                         self.outbox.push(cancel);
                         self.write(options)?;
                     }
-                    return Err(CallError::Deadline);
+                    return Err(CallError::Deadline.into());
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -240,8 +286,9 @@ impl Link {
         }
     }
 
-    /// Writes all of the outbox, within the write time: half a message would be the end of the connection.
-    fn write(&mut self, options: &ClientOptions) -> Result<(), CallError> {
+    /// Writes all of the outbox, within the write time: half a message would be the end of the connection. Returns a call
+    /// that the server has not got, and will not.
+    fn write(&mut self, options: &ClientOptions) -> Result<Option<Again>, CallError> {
         let waited = options.limits.write_time;
         let socket = &self.socket;
         let mut packets = 0_u32;
@@ -259,14 +306,14 @@ impl Link {
             socket.send(slices, fds)
         });
         match flushed {
-            Ok(Flush::Done) => Ok(()),
+            Ok(Flush::Done) => Ok(None),
             Err(SendError::TimedOut) | Ok(Flush::Blocked) => {
                 Err(CallError::transport(TransportError::NotRead { waited }))
             }
             // What the server had said before it left is still to be read.
             Err(SendError::Closed | SendError::Reset) => {
-                self.outbox = Outbox::default();
-                Ok(())
+                let unsent = self.outbox.abandon();
+                Ok(unsent.into_iter().find_map(Again::of))
             }
             Err(error) => Err(CallError::transport(error)),
         }
@@ -329,6 +376,14 @@ impl Link {
                 received => take(inbound, received, Place::Buffer(buffer)),
             }
         })
+    }
+}
+
+/// A connection that ended before the call was out has lost nothing.
+fn before_a_call(error: CallError) -> Fault {
+    match error.is_end() {
+        true => Fault::Unsent,
+        false => error.into(),
     }
 }
 

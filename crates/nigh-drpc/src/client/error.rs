@@ -13,7 +13,7 @@ pub enum CallError {
     /// The server could not be reached; nothing was sent.
     #[error("no connection")]
     Connect(#[source] Arc<ConnectError>),
-    /// The connection broke. Whether the call was handled is not known.
+    /// The connection broke. Whether the call was handled is not known, unless it is [`TransportError::Unsent`].
     #[error("the connection broke")]
     Transport(#[source] Arc<TransportError>),
     /// The server broke a rule of the wire. The connection is closed; the next call makes another.
@@ -76,6 +76,12 @@ pub enum TransportError {
         /// How long was waited.
         waited: std::time::Duration,
     },
+    /// One connection after the other was closed before the call could be sent. Nobody has handled it.
+    #[error("the server closed {tries} connections before the call could be sent")]
+    Unsent {
+        /// How many were tried.
+        tries: u32,
+    },
     /// The client was dropped while the call was on its way.
     #[error("the client was closed")]
     Dropped,
@@ -108,6 +114,20 @@ impl CallError {
         }
     }
 
+    /// Whether the server has closed the connection, and broke no rule before.
+    pub(crate) fn is_end(&self) -> bool {
+        matches!(self, Self::Transport(error) if matches!(**error, TransportError::Closed))
+    }
+
+    /// Whether nobody has handled the call, and another connection may do.
+    pub(crate) fn is_unsent(&self) -> bool {
+        matches!(self, Self::Transport(error) if matches!(**error, TransportError::Unsent { .. }))
+    }
+
+    pub(crate) fn unsent(tries: u32) -> Self {
+        Self::transport(TransportError::Unsent { tries })
+    }
+
     pub(crate) fn transport(error: impl Into<TransportError>) -> Self {
         Self::Transport(Arc::new(error.into()))
     }
@@ -121,6 +141,7 @@ impl TransportError {
             ),
             Self::Send(error) => error.hint(),
             Self::Recv(error) => error.hint(),
+            Self::Unsent { .. } => Some("is it starting over and over? it has not seen the call"),
             Self::NotRead { .. } | Self::Dropped => None,
         }
     }

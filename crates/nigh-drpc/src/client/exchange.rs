@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::error::CallError;
 use crate::limits::Limits;
-use crate::link::{Message, Outgoing};
+use crate::link::{Message, Outgoing, Unsent};
 use crate::wire::{
     Call, CallExtensions, Features, Framing, PACKET_BYTES_MAX, Reason, Response, Status, Violation,
 };
@@ -22,6 +22,35 @@ pub(crate) struct Draft {
     pub(crate) method: i32,
     pub(crate) body: Bytes,
     pub(crate) fds: Vec<OwnedFd>,
+}
+
+/// A call of which the server has not got all, so that nobody handles it: it may be made again.
+#[derive(Debug)]
+pub(crate) struct Again {
+    pub(crate) sequence: i64,
+    pub(crate) draft: Draft,
+    /// Some of it is out, and the server may have something to say about that.
+    pub(crate) has_begun: bool,
+}
+
+impl Again {
+    /// `None` for what is no call, and for one whose descriptors have left.
+    pub(crate) fn of(unsent: Unsent) -> Option<Self> {
+        let call = Call::read(unsent.message.to_bytes()).ok()?;
+        if call.extensions.cancel || call.extensions.descriptors as usize != unsent.fds.len() {
+            return None;
+        }
+        Some(Self {
+            sequence: call.sequence,
+            draft: Draft {
+                module: call.module,
+                method: call.method,
+                body: call.body,
+                fds: unsent.fds,
+            },
+            has_begun: unsent.has_begun,
+        })
+    }
 }
 
 /// What a server answered with SUCCESS.

@@ -15,12 +15,15 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, Sleep};
 
 use super::error::{CallError, TransportError};
-use super::exchange::{Draft, Exchange, Reply, is_legacy_refusal};
+use super::exchange::{Again, Draft, Exchange, Reply, is_legacy_refusal};
 use crate::limits::Limits;
 use crate::link::{Flush, Inbound, Message, Outbox, Place, with_scratch};
 use crate::wire::{Features, Framing, Violation};
 
 type Outcome = Result<Reply, CallError>;
+
+/// The call's outcome, or the call itself, which was not sent.
+type Told = Result<Outcome, Draft>;
 
 /// A connection that callers share.
 #[derive(Debug)]
@@ -41,6 +44,12 @@ struct State {
     slots: HashMap<i64, Slot>,
     /// Why the connection is of no further use.
     broken: Option<CallError>,
+    /// The server takes no more calls; it answers those that it has.
+    is_shut: bool,
+    /// Nobody will make a call on it.
+    is_retired: bool,
+    /// A call whose first packets are out. It is made again when the server has nothing to say about them.
+    begun: Option<Again>,
     has_answered: bool,
     places_given: u32,
     /// Calls wait for others to go with: the task sends them when all callers that can run have.
@@ -51,7 +60,7 @@ struct State {
 #[derive(Debug)]
 struct Slot {
     /// Who waits; nobody, once the call was given up.
-    waiter: Option<oneshot::Sender<Outcome>>,
+    waiter: Option<oneshot::Sender<Told>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -67,6 +76,9 @@ impl Link {
                 outbox: Outbox::default(),
                 slots: HashMap::new(),
                 broken: None,
+                is_shut: false,
+                is_retired: false,
+                begun: None,
                 has_answered: false,
                 places_given: 1,
                 is_gathering: false,
@@ -87,7 +99,7 @@ impl Link {
 
     /// Whether it can be used.
     pub(crate) fn is_usable(&self) -> bool {
-        self.state().broken.is_none()
+        self.state().is_usable()
     }
 
     /// Why it broke, if it did.
@@ -105,7 +117,7 @@ impl Link {
         self.state().exchange.is_settled()
     }
 
-    /// Makes a call. `Err(draft)` when the link broke before anything was sent.
+    /// Makes a call. `Err(draft)` when the server has not got it, and will not.
     pub(crate) async fn call(
         self: &Arc<Self>,
         draft: Draft,
@@ -125,20 +137,20 @@ impl Link {
             sequence,
             is_answered: false,
         };
-        let outcome = answer.await;
+        let told = answer.await;
         pending.is_answered = true;
-        Ok(outcome.unwrap_or_else(|_| Err(CallError::transport(TransportError::Dropped))))
+        told.unwrap_or_else(|_| Ok(Err(CallError::transport(TransportError::Dropped))))
     }
 
     fn begin(
         &self,
         draft: Draft,
         deadline: Option<Instant>,
-        waiter: oneshot::Sender<Outcome>,
+        waiter: oneshot::Sender<Told>,
         place: OwnedSemaphorePermit,
     ) -> Result<Result<i64, CallError>, Draft> {
         let mut state = self.state();
-        if state.broken.is_some() {
+        if !state.is_usable() {
             return Err(draft);
         }
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -180,8 +192,17 @@ impl Link {
     }
 
     fn send_failed(&self, state: &mut State, error: SendError) {
-        state.outbox = Outbox::default();
-        if !matches!(error, SendError::Closed | SendError::Reset) {
+        if matches!(error, SendError::Closed | SendError::Reset) {
+            state.is_shut = true;
+            // Whoever waits for a place looks for another connection.
+            self.places.close();
+            for again in state.outbox.abandon().into_iter().filter_map(Again::of) {
+                match again.has_begun {
+                    true => state.begun = Some(again),
+                    false => state.give_back(again),
+                }
+            }
+        } else {
             self.break_with(state, CallError::transport(error));
         }
         self.driver.notify_one();
@@ -194,10 +215,27 @@ impl Link {
             return;
         };
         slot.waiter = None;
-        if let Some(cancel) = state.exchange.cancel(sequence) {
+        if state.is_shut {
+            self.driver.notify_one();
+        } else if let Some(cancel) = state.exchange.cancel(sequence) {
             state.outbox.push(cancel);
             self.send(&mut state);
         }
+    }
+
+    /// No more calls come. Ends the link, when those that the server has are answered.
+    pub(crate) fn retire(&self) {
+        self.state().is_retired = true;
+        self.driver.notify_one();
+    }
+
+    /// Why there is nothing left to do, if so.
+    fn end(&self) -> Option<CallError> {
+        let state = self.state();
+        let is_awaited = || state.slots.values().any(|slot| slot.waiter.is_some());
+        let is_over = state.is_retired && !(state.is_shut && is_awaited());
+        let over = is_over.then(|| CallError::transport(TransportError::Dropped));
+        state.broken.clone().or(over)
     }
 
     /// Ends the link: all calls in flight and all to come fail.
@@ -210,10 +248,15 @@ impl Link {
         if state.broken.is_some() {
             return;
         }
+        if error.is_end() {
+            let waiting = state.outbox.abandon().into_iter().filter_map(Again::of);
+            let unsent: Vec<Again> = state.begun.take().into_iter().chain(waiting).collect();
+            unsent.into_iter().for_each(|again| state.give_back(again));
+        }
         for (_, slot) in state.slots.drain() {
             if let Some(waiter) = slot.waiter {
                 // Who has just stopped waiting needs no answer.
-                let _ = waiter.send(Err(error.clone()));
+                let _ = waiter.send(Ok(Err(error.clone())));
             }
         }
         state.broken = Some(error);
@@ -240,15 +283,34 @@ impl Link {
         if has_rows {
             state.outbox.use_rows();
         }
+        if state.is_retired {
+            self.driver.notify_one();
+        }
         drop(state);
         if let Some(waiter) = waiter {
-            let _ = waiter.send(outcome);
+            let _ = waiter.send(Ok(outcome));
         }
         Ok(has_rows)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_usable(&self) -> bool {
+        self.broken.is_none() && !self.is_shut
+    }
+
+    /// Gives a call back to its caller, who has another connection make it.
+    fn give_back(&mut self, again: Again) {
+        if let Some(slot) = self.slots.remove(&again.sequence)
+            && let Some(waiter) = slot.waiter
+        {
+            // Who has just stopped waiting needs it no more.
+            let _ = waiter.send(Err(again.draft));
+        }
     }
 }
 
@@ -297,7 +359,7 @@ impl Driver {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CallError> {
-        if let Some(error) = self.link.broken() {
+        if let Some(error) = self.link.end() {
             return Poll::Ready(error);
         }
         self.write(cx);

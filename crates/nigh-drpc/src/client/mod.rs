@@ -25,7 +25,13 @@ pub use options::{ClientOptions, Speaks};
 
 use crate::wire::{Call, Framing, Status, Violation};
 
+/// Connections that one call is tried on. A server that leaves closes them under calls that it has not got.
+const TRIES_MAX: u32 = 6;
+
 /// Calls methods of one server, over one connection at a time. Cheap to clone; clones share the connection.
+///
+/// A call that the kernel did not take, because the server leaves or has left, is made again on another connection, five
+/// times at most: nobody has seen it. One that was sent never is.
 ///
 /// With a server of this project many calls are in flight at once; with any other one is, and the others wait for
 /// their turn.
@@ -54,7 +60,7 @@ struct Handle(Arc<Link>);
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.close(CallError::transport(TransportError::Dropped));
+        self.0.retire();
     }
 }
 
@@ -145,21 +151,29 @@ impl Client {
         }
         let (handle, server) = match options.speaks {
             Speaks::Only(framing) => self.open(framing).await?,
-            Speaks::Probe => {
-                let (handle, server) = self.open(Framing::Chunked).await?;
-                match self.probe(&handle.0).await {
-                    Ok(()) => (handle, server),
-                    Err(CallError::PeerMisbehaved(Violation::LegacyPeer)) => {
-                        self.open(Framing::Legacy).await?
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
+            Speaks::Probe => self.open_probed().await?,
         };
         let link = Arc::clone(&handle.0);
         current.server = Some(server);
         current.link = Some(handle);
         Ok(link)
+    }
+
+    /// A connection in the framing that the server speaks.
+    async fn open_probed(&self) -> Result<(Handle, Peer), CallError> {
+        let mut tries = 0;
+        loop {
+            let (handle, server) = self.open(Framing::Chunked).await?;
+            tries += 1;
+            match self.probe(&handle.0).await {
+                Ok(()) => return Ok((handle, server)),
+                Err(CallError::PeerMisbehaved(Violation::LegacyPeer)) => {
+                    return self.open(Framing::Legacy).await;
+                }
+                Err(error) if error.is_unsent() && tries < TRIES_MAX => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     async fn open(&self, framing: Framing) -> Result<(Handle, Peer), CallError> {
@@ -194,22 +208,28 @@ impl Client {
             Ok(Err(error)) => Err(error),
             Err(_) => Err(link
                 .broken()
-                .unwrap_or_else(|| CallError::transport(TransportError::Closed))),
+                .filter(|error| !error.is_end())
+                .unwrap_or_else(|| CallError::unsent(1))),
         }
     }
 
     async fn send(&self, mut draft: Draft, deadline: Option<Instant>) -> Result<Reply, CallError> {
-        loop {
+        let mut tries = 0;
+        while tries < TRIES_MAX {
+            tries += 1;
             let link = self.link().await?;
             if !draft.fds.is_empty() && !link.is_settled() {
-                self.probe(&link).await?;
+                match self.probe(&link).await {
+                    Err(error) if error.is_unsent() => continue,
+                    probed => probed?,
+                }
             }
             match link.call(draft, deadline).await {
                 Ok(outcome) => return outcome,
-                // Nothing was sent: another connection may do.
                 Err(unsent) => draft = unsent,
             }
         }
+        Err(CallError::unsent(tries))
     }
 }
 

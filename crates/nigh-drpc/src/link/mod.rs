@@ -7,5 +7,5 @@ mod scratch;
 mod tests;
 
 pub(crate) use inbound::{Inbound, InboundError, Message, Place};
-pub(crate) use outbox::{Flush, Outbox, Outgoing};
+pub(crate) use outbox::{Flush, Outbox, Outgoing, Unsent};
 pub(crate) use scratch::with_scratch;

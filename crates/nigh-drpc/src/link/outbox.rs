@@ -37,6 +37,16 @@ pub(crate) struct Outgoing {
     pub(crate) is_alone: bool,
 }
 
+/// A message that the peer has not got, or not all of it: it will not act on it.
+#[derive(Debug)]
+pub(crate) struct Unsent {
+    pub(crate) message: Encoded,
+    /// The descriptors, unless they have left.
+    pub(crate) fds: Vec<OwnedFd>,
+    /// Its first packets are out.
+    pub(crate) has_begun: bool,
+}
+
 /// How far sending came.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Flush {
@@ -121,6 +131,33 @@ impl Outbox {
                 && self.waiting_bytes + self.waiting.len() * HEADER_BYTES < self.row_bytes_max
     }
 
+    /// Empties it, after a send that the kernel refused because nobody receives any more.
+    pub(crate) fn abandon(&mut self) -> Vec<Unsent> {
+        let mut unsent: Vec<Unsent> = self
+            .take_row()
+            .into_iter()
+            .map(|message| Unsent {
+                message: message.into(),
+                fds: Vec::new(),
+                has_begun: false,
+            })
+            .collect();
+        if let Some(current) = self.current.take() {
+            unsent.push(Unsent {
+                message: current.outgoing.message,
+                fds: current.outgoing.fds,
+                has_begun: !current.is_first,
+            });
+        }
+        self.waiting_bytes = 0;
+        unsent.extend(self.waiting.drain(..).map(|outgoing| Unsent {
+            message: outgoing.message,
+            fds: outgoing.fds,
+            has_begun: false,
+        }));
+        unsent
+    }
+
     /// Messages sent so far: to see whether anything moves.
     pub(crate) fn sent(&self) -> u64 {
         self.sent
@@ -142,6 +179,7 @@ impl Outbox {
                 match send(&[IoSlice::new(&self.row)], &[]) {
                     Ok(()) => self.row_is_sent(),
                     Err(SendError::WouldBlock) => return Ok(Flush::Blocked),
+                    Err(error @ (SendError::Closed | SendError::Reset)) => return Err(error),
                     Err(error) => self.take_apart(error)?,
                 }
                 continue;
@@ -159,6 +197,11 @@ impl Outbox {
                 Err(SendError::WouldBlock) => {
                     self.current = Some(current);
                     return Ok(Flush::Blocked);
+                }
+                // Kept, for whoever asks what was not sent.
+                Err(error @ (SendError::Closed | SendError::Reset)) => {
+                    self.current = Some(current);
+                    return Err(error);
                 }
                 Err(error) => self.repair(current, error)?,
             }
@@ -224,19 +267,8 @@ impl Outbox {
         }
         self.row_bytes_max = limit;
         self.chunk_bytes_max = self.chunk_bytes_max.min(limit - HEADER_BYTES);
-        let row = Bytes::from(std::mem::take(&mut self.row));
         let is_alone = self.row_count == 1;
-        self.row_count = 0;
-        let mut messages = Vec::new();
-        let mut at = 0;
-        while let Some((header, data)) = row.get(at..).and_then(Header::decode) {
-            let length = usize::try_from(header.length).unwrap_or(usize::MAX);
-            let length = length.min(data.len());
-            let from = at + HEADER_BYTES;
-            at = from + length;
-            messages.push(row.slice(from..at));
-        }
-        for message in messages.into_iter().rev() {
+        for message in self.take_row().into_iter().rev() {
             self.waiting_bytes += message.len();
             self.waiting.push_front(Outgoing {
                 framing: Framing::Chunked,
@@ -247,6 +279,22 @@ impl Outbox {
             });
         }
         Ok(())
+    }
+
+    /// The messages of the row, which is empty then.
+    fn take_row(&mut self) -> Vec<Bytes> {
+        let row = Bytes::from(std::mem::take(&mut self.row));
+        self.row_count = 0;
+        let mut messages = Vec::new();
+        let mut at = 0;
+        while let Some((header, data)) = row.get(at..).and_then(Header::decode) {
+            let length = usize::try_from(header.length).unwrap_or(usize::MAX);
+            let length = length.min(data.len());
+            let from = at + HEADER_BYTES;
+            at = from + length;
+            messages.push(row.slice(from..at));
+        }
+        messages
     }
 
     /// What can be helped when the first packet of a message is refused.

@@ -4,6 +4,7 @@
 //! written and there is room for another call: a caller that does not read, or asks too much, waits in its own buffer.
 
 mod arrival;
+mod leave;
 mod line;
 mod thread;
 mod travel;
@@ -87,8 +88,12 @@ pub(crate) struct Connection {
     is_unstamped: bool,
     /// To ask, beside being told: a task may be woken by a packet before it is woken by the drain.
     signal: Option<Drain>,
-    drain: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    drain: Option<Pin<Box<dyn Future<Output = Instant> + Send>>>,
     is_draining: bool,
+    /// When a connection that does not pause is left all the same.
+    patience: Timer,
+    /// The kernel refuses what the caller sends from now on.
+    is_shut: bool,
     /// A successor would not have it.
     stays: bool,
     message_timer: Timer,
@@ -124,6 +129,8 @@ impl Connection {
             signal,
             drain,
             is_draining: false,
+            patience: Timer::default(),
+            is_shut: false,
             stays: false,
             message_timer: Timer::default(),
             write_timer: Timer::default(),
@@ -161,6 +168,7 @@ impl Connection {
             if self.permit.is_some() {
                 return Poll::Ready(Ok(Ended::IsBusy));
             }
+            progressed |= self.shut(cx);
             let is_ready = self.held.is_none() && !self.inbound.has_more();
             if is_written && is_ready && !self.has_ended && self.outbox.is_empty() {
                 match self.read(cx) {
@@ -168,8 +176,6 @@ impl Connection {
                         read?;
                         progressed = true;
                     }
-                    // Whoever had called when the drain began has been answered.
-                    Poll::Pending if self.is_draining && self.is_idle() => self.has_ended = true,
                     Poll::Pending => {}
                 }
             }
@@ -229,15 +235,6 @@ impl Connection {
         let count = self.running.count();
         let bytes = self.running.bytes() < self.shared.limits.in_flight_bytes_max;
         self.outbox.has_room() && (count == 0 || count < max && bytes)
-    }
-
-    fn watch_drain(&mut self, cx: &mut Context<'_>) {
-        if let Some(drain) = &mut self.drain
-            && drain.as_mut().poll(cx).is_ready()
-        {
-            self.drain = None;
-            self.is_draining = true;
-        }
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<Flush, Ending> {
@@ -322,6 +319,10 @@ impl Connection {
     /// The caller will send nothing more; running calls are told. drpc §7.7
     fn end(&mut self) -> Result<(), Ending> {
         self.has_ended = true;
+        if self.is_shut {
+            // Or could send no more: it may well be there, and the rest of a message that had begun has failed.
+            return Ok(());
+        }
         self.gone.send_replace(true);
         if self.inbound.is_partial() {
             let received = self.inbound.received();

@@ -1,5 +1,6 @@
 //! Tests of nigh-drpc from outside: golden vectors, violations, properties, and real sockets.
 
+mod again;
 mod bytes_of;
 mod calling;
 mod clock;
@@ -7,6 +8,7 @@ mod faults;
 mod first_packet;
 mod golden;
 mod harness;
+mod left;
 mod properties;
 mod replaced;
 mod rows;

@@ -163,10 +163,11 @@ async fn a_drain_finds_callers_on_threads() {
                 )],
                 &[],
             );
-            let Some(answer) = sent.ok().and_then(|()| busy.response()) else {
+            if sent.is_err() {
                 break;
-            };
-            answers.push(answer.status);
+            }
+            // What the kernel took is answered.
+            answers.push(busy.response().unwrap().status);
         }
         answers
     });
@@ -203,5 +204,7 @@ async fn a_server_that_is_dropped_ends_its_threads() {
     is_busy.await.unwrap();
     running.abort();
     let error = calling.await.unwrap();
-    assert!(matches!(error, CallError::Transport(_)), "{error}");
+    // The call was on its way, or nobody is there for it.
+    let is_lost = matches!(error, CallError::Transport(_) | CallError::Connect(_));
+    assert!(is_lost, "{error}");
 }

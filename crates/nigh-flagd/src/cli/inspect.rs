@@ -84,7 +84,7 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let evaluator = Evaluator::new(args.fractional.into(), Integers::Truncate)?;
     let set = load(&args.file, &evaluator)?;
     let attributes = context(&args.context)?;
-    let found = set.flags.iter().find(|flag| flag.key == args.flag);
+    let found = set.flags.iter().find(|flag| *flag.key == *args.flag);
     let failed = |error| Failure::Eval {
         key: args.flag.clone(),
         error,
@@ -100,7 +100,7 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let variant = outcome.variant.map(|(name, _)| name);
     if args.json {
         let answer = json!({
-            "key": flag.key, "value": value, "variant": variant,
+            "key": &*flag.key, "value": value, "variant": variant,
             "reason": outcome.reason.as_str(), "metadata": flag.metadata.json, "why": why(flag, &outcome),
         });
         return print(&format!("{answer}\n"));
@@ -118,17 +118,19 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Failure> {
 
 fn why(flag: &Flag, outcome: &Outcome<'_>) -> String {
     use crate::eval::Reason;
-    let targeting = flag.definition.get("targeting");
+    let rule = || match serde_json::from_str::<Value>(&flag.definition) {
+        Ok(definition) => definition["targeting"].to_string(),
+        Err(error) => error.to_string(),
+    };
     match (outcome.reason, outcome.variant) {
         (Reason::Disabled, _) => "the flag's state is DISABLED".into(),
         (Reason::Static, _) => "it has no targeting: its default variant".into(),
         (Reason::TargetingMatch, _) => {
-            let rule = targeting.map_or_else(String::new, Value::to_string);
-            format!("its targeting names this variant: {rule}")
+            format!("its targeting names this variant: {}", rule())
         }
         (Reason::Default, None) => "it has no default variant".into(),
         (Reason::Default, Some(_)) => {
-            let rule = targeting.map_or_else(String::new, Value::to_string);
+            let rule = rule();
             format!("its targeting comes to null: its default variant; {rule}")
         }
     }

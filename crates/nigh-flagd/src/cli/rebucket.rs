@@ -39,7 +39,7 @@ struct Side<'a> {
 
 impl<'a> Side<'a> {
     fn of(evaluator: &'a Evaluator, set: &'a FlagSet) -> Self {
-        let by_key = set.flags.iter().map(|flag| (flag.key.as_str(), flag));
+        let by_key = set.flags.iter().map(|flag| (&*flag.key, flag));
         Self {
             evaluator,
             by_key: by_key.collect(),

@@ -150,9 +150,9 @@ impl Evaluator {
         let Some(name) = named.map_err(EvalError::Parse)? else {
             return Ok(default(flag, Reason::Default));
         };
-        match flag.variants.get_key_value(&name) {
-            Some((name, variant)) => Ok(Outcome {
-                variant: Some((name, variant)),
+        match flag.variants.get(&name) {
+            found @ Some(_) => Ok(Outcome {
+                variant: found,
                 reason: Reason::TargetingMatch,
             }),
             None => Err(EvalError::NoVariant { name }),
@@ -191,10 +191,9 @@ pub fn number(variant: &Variant) -> Result<f64, EvalError> {
 
 /// The default variant; without one, the code's own default.
 fn default(flag: &Flag, reason: Reason) -> Outcome<'_> {
-    let name = flag.default_variant.as_ref();
-    let variant = name.and_then(|name| flag.variants.get_key_value(name));
+    let variant = flag.variants.default();
     Outcome {
-        variant: variant.map(|(name, variant)| (name.as_str(), variant)),
+        variant,
         reason: if variant.is_some() {
             reason
         } else {

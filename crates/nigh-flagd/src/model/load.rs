@@ -3,23 +3,26 @@
 //! As flagd has it, what only breaks the schema is a warning; a wrong type or a default variant that is not
 //! there refuses the whole document, so that nobody serves half of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashSet;
 use std::num::NonZero;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use serde_json::{Map, Value};
 
+use super::document::{Document, Spot, Written};
 use super::error::{Fault, LoadError, Note, Warning};
 use super::place::Step;
 use super::refs::Refs;
-use super::text::{self, Format};
-use super::{FLAG_SET_ID, Flag, Metadata, Variant};
+use super::text::{self, Format, kind};
+use super::{FLAG_SET_ID, Flag, Metadata, Variants};
 use crate::eval::{Evaluator, Rule};
+use crate::value;
 
 /// The flags of one document.
 #[derive(Debug, Default)]
 pub struct FlagSet {
-    /// In the order of their keys.
+    /// In the order of their sets and keys.
     pub flags: Vec<Flag>,
     /// What is odd, in the order of the text.
     pub notes: Vec<Note>,
@@ -30,19 +33,22 @@ pub struct FlagSet {
 /// # Errors
 /// When it cannot be used at all: see [`Fault`].
 pub fn load(text: &str, format: Format, evaluator: &Evaluator) -> Result<FlagSet, LoadError> {
-    let document = text::parse(text, format)?;
-    let mut loader = Loader {
-        evaluator,
-        // An escape could stand for any of its letters.
-        has_refs: text.contains("$ref") || text.contains("\\u") || format == Format::Yaml,
-        notes: Vec::new(),
+    let document = Document::read(text, format)?;
+    let located = |(path, fault): Failure| {
+        let whole = match fault {
+            // Its place is known within the flag's own piece only: reading all of it tells.
+            Fault::Syntax(_) => text::parse(text, format).err(),
+            _ => None,
+        };
+        whole.unwrap_or_else(|| LoadError {
+            place: text::locate(text, format, &path),
+            fault,
+        })
     };
-    let located = |(path, fault): (Vec<Step>, Fault)| LoadError {
-        place: text::locate(text, format, &path),
-        fault,
-    };
-    let flags = loader.document(document).map_err(located)?;
-    let notes = loader.notes.into_iter().map(|(path, warning)| Note {
+    // An escape could stand for any of its letters.
+    let has_refs = text.contains("$ref") || text.contains("\\u") || format == Format::Yaml;
+    let (flags, notes) = flags(document, evaluator, has_refs).map_err(located)?;
+    let notes = notes.into_iter().map(|(path, warning)| Note {
         place: text::locate(text, format, &path),
         warning,
     });
@@ -52,97 +58,75 @@ pub fn load(text: &str, format: Format, evaluator: &Evaluator) -> Result<FlagSet
 }
 
 type Failure = (Vec<Step>, Fault);
+type Notes = Vec<(Vec<Step>, Warning)>;
 
 /// Flags from which on they are made by several threads, and how many there are at most.
 const MANY: usize = 1000;
 const THREADS_MAX: usize = 8;
 
+fn flags(
+    document: Document<'_>,
+    evaluator: &Evaluator,
+    has_refs: bool,
+) -> Result<(Vec<Flag>, Notes), Failure> {
+    let mut metadata = document.metadata;
+    let top = |name: &str| vec![Step::Member(name.to_owned())];
+    value::spell_numbers(&mut metadata);
+    optional_object(Some(&metadata), "metadata", || top("metadata"))?;
+    let metadata = match metadata {
+        Value::Object(members) => Metadata::new(members),
+        _ => Metadata::default(),
+    };
+    let metadata = Arc::new(metadata);
+    let evaluators = Some(&document.evaluators);
+    let evaluators = optional_object(evaluators, "$evaluators", || top("$evaluators"))?;
+    let put_in = AtomicUsize::new(0);
+    let loader = Loader {
+        evaluator,
+        refs: has_refs.then(|| Refs::new(evaluators, &put_in)),
+        metadata: &metadata,
+        notes: Vec::new(),
+    };
+    let is_list = matches!(document.flags.first(), Some((Spot::Item(_), _)));
+    let (flags, mut notes) = loader.all(document.flags)?;
+    if is_list {
+        let mut known = HashSet::new();
+        for (index, flag) in flags.iter().enumerate() {
+            if !known.insert((&flag.set_id, &flag.key)) {
+                let key = flag.key.to_string();
+                notes.push((Spot::Item(index).path(), Warning::Twice { key }));
+            }
+        }
+    }
+    Ok((in_order(flags), notes))
+}
+
+/// Makes flags of their pieces, one after the other.
 struct Loader<'e> {
     evaluator: &'e Evaluator,
-    /// Whether shared rules may be asked for.
-    has_refs: bool,
-    notes: Vec<(Vec<Step>, Warning)>,
-}
-
-/// Where a flag is, told only when something is wrong.
-#[derive(Debug, Clone, Copy)]
-enum Spot<'k> {
-    Root,
-    Member(&'k str),
-    Item(usize),
-}
-
-impl Spot<'_> {
-    fn path(self) -> Vec<Step> {
-        let flag = match self {
-            Self::Root => return Vec::new(),
-            Self::Member(key) => Step::Member(key.to_owned()),
-            Self::Item(index) => Step::Item(index),
-        };
-        vec![Step::Member("flags".into()), flag]
-    }
-
-    fn member(self, name: &str) -> Vec<Step> {
-        member(&self.path(), name)
-    }
+    /// `None` where no flag can ask for a shared rule.
+    refs: Option<Refs<'e>>,
+    /// That of the whole set.
+    metadata: &'e Arc<Metadata>,
+    notes: Notes,
 }
 
 impl Loader<'_> {
-    fn document(&mut self, document: Value) -> Result<Vec<Flag>, Failure> {
-        object(&document, &"the document", Vec::new)?;
-        let Value::Object(mut members) = document else {
-            return Ok(Vec::new());
-        };
-        let written = members.remove("flags");
-        let set_metadata = optional_object(&members, "metadata", Spot::Root)?;
-        let evaluators = optional_object(&members, "$evaluators", Spot::Root)?;
-        let put_in = AtomicUsize::new(0);
-        let mut refs = Refs::new(evaluators, &put_in);
-        let flags = match written {
-            None | Some(Value::Null) => return Err((Vec::new(), Fault::NoFlags)),
-            Some(Value::Object(members)) => {
-                in_order(self.members(members, set_metadata, &mut refs)?)
-            }
-            Some(Value::Array(items)) => {
-                let mut flags = Vec::with_capacity(items.len());
-                let mut known = BTreeSet::new();
-                for (index, mut item) in items.into_iter().enumerate() {
-                    let spot = Spot::Item(index);
-                    let key = item.as_object_mut().and_then(|item| item.remove("key"));
-                    let Some(Value::String(key)) = key.filter(|key| *key != *"") else {
-                        return Err((spot.path(), Fault::NoKey { index: index + 1 }));
-                    };
-                    let flag = self.flag(&key, item, set_metadata, &mut refs, spot)?;
-                    if !known.insert((flag.set_id.clone(), key.clone())) {
-                        self.notes.push((spot.path(), Warning::Twice { key }));
-                    }
-                    flags.push(flag);
-                }
-                in_order(flags)
-            }
-            Some(other) => {
-                let path = vec![Step::Member("flags".into())];
-                return Err(wrong_type(path, "\"flags\"", "an object", &other));
-            }
-        };
-        let missing = std::mem::take(&mut refs.missing).into_iter();
-        let missing = missing.map(|(name, path)| (path, Warning::NoEvaluator { name }));
-        self.notes.extend(missing);
-        Ok(flags)
+    /// Another for the same document.
+    fn sibling(&self) -> Self {
+        Self {
+            refs: self.refs.as_ref().map(Refs::sibling),
+            notes: Vec::new(),
+            ..*self
+        }
     }
 
-    /// The flags of a map: many of them by as many threads as there are cores.
-    fn members(
-        &mut self,
-        members: Map<String, Value>,
-        set_metadata: Option<&Map<String, Value>>,
-        refs: &mut Refs<'_>,
-    ) -> Result<Vec<Flag>, Failure> {
-        let mut left: Vec<(String, Value)> = members.into_iter().collect();
+    /// All flags: many of them by as many threads as there are cores.
+    fn all(self, mut left: Vec<(Spot, Written<'_>)>) -> Result<(Vec<Flag>, Notes), Failure> {
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = threads.min(THREADS_MAX).min(left.len() / MANY + 1);
         if threads == 1 {
-            return self.some(left, set_metadata, refs);
+            return self.some(left);
         }
         let share = left.len().div_ceil(threads);
         let shares: Vec<_> = std::iter::from_fn(|| {
@@ -151,19 +135,10 @@ impl Loader<'_> {
             (!own.is_empty()).then_some(own)
         })
         .collect();
-        let (evaluator, has_refs) = (self.evaluator, self.has_refs);
         let made = std::thread::scope(|scope| {
             let made = shares.into_iter().map(|share| {
-                let mut loader = Loader {
-                    evaluator,
-                    has_refs,
-                    notes: Vec::new(),
-                };
-                let mut refs = refs.sibling();
-                scope.spawn(move || {
-                    let flags = loader.some(share, set_metadata, &mut refs);
-                    (flags, loader.notes, refs.missing)
-                })
+                let loader = self.sibling();
+                scope.spawn(move || loader.some(share))
             });
             let made: Vec<_> = made.collect();
             let made = made.into_iter().map(|thread| match thread.join() {
@@ -173,71 +148,88 @@ impl Loader<'_> {
             });
             made.collect::<Vec<_>>()
         });
-        let mut flags = Vec::new();
-        for (some, notes, missing) in made {
-            flags.extend(some?);
-            self.notes.extend(notes);
-            refs.missing.extend(missing);
+        let (mut flags, mut notes) = (Vec::new(), Vec::new());
+        for some in made {
+            let (some, odd) = some?;
+            flags.extend(some);
+            notes.extend(odd);
         }
-        Ok(flags)
+        Ok((flags, notes))
     }
 
-    fn some(
-        &mut self,
-        members: Vec<(String, Value)>,
-        set_metadata: Option<&Map<String, Value>>,
-        refs: &mut Refs<'_>,
-    ) -> Result<Vec<Flag>, Failure> {
-        let mut flags = Vec::with_capacity(members.len());
-        for (key, flag) in members {
-            flags.push(self.flag(&key, flag, set_metadata, refs, Spot::Member(&key))?);
+    fn some(mut self, written: Vec<(Spot, Written<'_>)>) -> Result<(Vec<Flag>, Notes), Failure> {
+        let mut flags = Vec::with_capacity(written.len());
+        for (spot, written) in written {
+            flags.push(self.flag(&spot, written)?);
         }
-        Ok(flags)
+        let missing = self.refs.map(|refs| refs.missing).unwrap_or_default();
+        let missing = missing.into_iter();
+        let missing = missing.map(|(name, path)| (path, Warning::NoEvaluator { name }));
+        self.notes.extend(missing);
+        Ok((flags, self.notes))
     }
 
-    fn flag(
-        &mut self,
-        key: &str,
-        written: Value,
-        set_metadata: Option<&Map<String, Value>>,
-        refs: &mut Refs<'_>,
-        spot: Spot<'_>,
-    ) -> Result<Flag, Failure> {
-        object(&written, &format_args!("flag {key:?}"), || spot.path())?;
-        let written = if self.has_refs {
-            refs.put_in(written, || spot.path())
-        } else {
-            Ok(written)
+    fn flag(&mut self, spot: &Spot, written: Written<'_>) -> Result<Flag, Failure> {
+        let written = written.read();
+        let mut written =
+            written.map_err(|error| (spot.path(), Fault::Syntax(error.to_string())))?;
+        let inside = written
+            .as_object_mut()
+            .and_then(|members| members.remove("key"));
+        let key: Arc<str> = match (spot, inside) {
+            (Spot::Member(key), _) => key.as_str().into(),
+            (Spot::Item(_), Some(Value::String(key))) if !key.is_empty() => key.into(),
+            (Spot::Item(index), _) => return Err((spot.path(), Fault::NoKey { index: index + 1 })),
         };
-        let Ok(Value::Object(mut definition)) = written else {
+        object(&written, &format_args!("flag {key:?}"), || spot.path())?;
+        if let Some(refs) = &mut self.refs {
+            let written_out = refs.put_in(written, || spot.path());
+            written = written_out.map_err(|_| (spot.path(), Fault::RefsTooLarge))?;
+        }
+        value::spell_numbers(&mut written);
+        let Value::Object(mut definition) = written else {
             return Err((spot.path(), Fault::RefsTooLarge));
         };
-        definition.remove("key");
-        let mut metadata = set_metadata.cloned().unwrap_or_default();
-        optional_object(&definition, "metadata", spot)?;
-        if let Some(Value::Object(own)) = definition.remove("metadata") {
-            metadata.extend(own);
-        }
-        let disabled = self.state(key, &definition, spot);
-        let variants = self.variants(key, &definition, spot)?;
-        let default_variant = default_variant(key, &definition, &variants, spot)?;
-        let rule = self.rule(key, &definition, spot);
-        self.unknown_members(key, &definition, spot);
-        let set_id = metadata.get(FLAG_SET_ID).and_then(Value::as_str);
+        definition.remove("source");
+        let metadata = self.metadata(definition.remove("metadata"), spot)?;
+        let disabled = self.state(&key, &definition, spot);
+        let rule = self.rule(&key, &definition, spot);
+        self.unknown_members(&key, &definition, spot);
+        let default = default_name(&key, definition.get("defaultVariant"), spot)?;
+        definition.insert("defaultVariant".into(), default.as_str().into());
+        let place = || spot.member("variants");
+        optional_object(definition.get("variants"), "variants", place)?;
+        let mut definition = Value::Object(definition);
+        let text = definition.to_string();
+        let values = definition.get_mut("variants").map(Value::take);
+        let variants = self.variants(&key, values, &default, spot)?;
+        let set_id = metadata.json.get(FLAG_SET_ID).and_then(Value::as_str);
         Ok(Flag {
-            key: key.to_owned(),
+            key,
             set_id: set_id.unwrap_or_default().to_owned(),
             disabled,
             variants,
-            default_variant,
             rule,
-            metadata: Metadata::new(metadata),
-            definition,
+            metadata,
+            definition: text.into_boxed_str(),
+        })
+    }
+
+    /// The set's, with the flag's own over it.
+    fn metadata(&self, own: Option<Value>, spot: &Spot) -> Result<Arc<Metadata>, Failure> {
+        optional_object(own.as_ref(), "metadata", || spot.member("metadata"))?;
+        Ok(match own {
+            Some(Value::Object(own)) if !own.is_empty() => {
+                let mut whole = self.metadata.json.clone();
+                whole.extend(own);
+                Arc::new(Metadata::new(whole))
+            }
+            _ => Arc::clone(self.metadata),
         })
     }
 
     /// No rule where there is none, or an empty one.
-    fn rule(&mut self, key: &str, definition: &Map<String, Value>, spot: Spot<'_>) -> Option<Rule> {
+    fn rule(&mut self, key: &str, definition: &Map<String, Value>, spot: &Spot) -> Option<Rule> {
         let targeting = definition.get("targeting")?;
         if targeting.as_object().is_some_and(Map::is_empty) {
             return None;
@@ -257,7 +249,7 @@ impl Loader<'_> {
         Some(rule)
     }
 
-    fn state(&mut self, key: &str, definition: &Map<String, Value>, spot: Spot<'_>) -> bool {
+    fn state(&mut self, key: &str, definition: &Map<String, Value>, spot: &Spot) -> bool {
         match definition.get("state") {
             Some(Value::String(state)) if state == "DISABLED" => return true,
             Some(Value::String(state)) if state == "ENABLED" => {}
@@ -276,41 +268,49 @@ impl Loader<'_> {
     fn variants(
         &mut self,
         key: &str,
-        definition: &Map<String, Value>,
-        spot: Spot<'_>,
-    ) -> Result<BTreeMap<String, Variant>, Failure> {
-        let written = optional_object(definition, "variants", spot)?;
+        values: Option<Value>,
+        default: &str,
+        spot: &Spot,
+    ) -> Result<Variants, Failure> {
+        let values = match values {
+            Some(Value::Object(values)) => values,
+            _ => Map::new(),
+        };
         let place = || spot.member("variants");
-        let variants = written.into_iter().flatten();
-        let variants: BTreeMap<_, _> = variants
-            .map(|(name, value)| (name.clone(), Variant::new(value.clone())))
-            .collect();
+        let mut note = |path, warning| self.notes.push((path, warning));
         let key = || key.to_owned();
-        if variants.is_empty() {
-            self.notes
-                .push((place(), Warning::NoVariants { key: key() }));
-            return Ok(variants);
+        if values.is_empty() {
+            note(place(), Warning::NoVariants { key: key() });
         }
-        for (name, variant) in &variants {
-            if matches!(variant.value, Value::Null | Value::Array(_)) {
+        for (name, value) in &values {
+            if matches!(value, Value::Null | Value::Array(_)) {
+                let mut path = place();
+                path.push(Step::Member(name.clone()));
                 let warning = Warning::Unaskable {
                     key: key(),
                     variant: name.clone(),
-                    found: kind(&variant.value),
+                    found: kind(value),
                 };
-                self.notes.push((member(&place(), name), warning));
+                note(path, warning);
             }
         }
-        let mut kinds = variants.values().map(|variant| kind(&variant.value));
+        let mut kinds = values.values().map(kind);
         let first = kinds.next();
         if kinds.any(|kind| Some(kind) != first) {
-            self.notes
-                .push((place(), Warning::MixedVariants { key: key() }));
+            note(place(), Warning::MixedVariants { key: key() });
+        }
+        let mut variants = Variants::new(values);
+        if !default.is_empty() && !variants.set_default(default) {
+            let fault = Fault::NoDefault {
+                key: key(),
+                variant: default.to_owned(),
+            };
+            return Err((spot.member("defaultVariant"), fault));
         }
         Ok(variants)
     }
 
-    fn unknown_members(&mut self, key: &str, definition: &Map<String, Value>, spot: Spot<'_>) {
+    fn unknown_members(&mut self, key: &str, definition: &Map<String, Value>, spot: &Spot) {
         const KNOWN: [&str; 6] = [
             "state",
             "variants",
@@ -345,36 +345,17 @@ fn in_order(mut flags: Vec<Flag>) -> Vec<Flag> {
     flags
 }
 
-/// An empty text is none: that is how flagd's own sync says it.
-fn default_variant(
-    key: &str,
-    definition: &Map<String, Value>,
-    variants: &BTreeMap<String, Variant>,
-    spot: Spot<'_>,
-) -> Result<Option<String>, Failure> {
-    let place = || spot.member("defaultVariant");
-    match definition.get("defaultVariant") {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(name)) if name.is_empty() => Ok(None),
-        Some(Value::String(name)) if variants.contains_key(name) => Ok(Some(name.clone())),
-        Some(Value::String(name)) => {
-            let fault = Fault::NoDefault {
-                key: key.into(),
-                variant: name.clone(),
-            };
-            Err((place(), fault))
-        }
+/// Empty for none: that is how flagd's own sync says it.
+fn default_name(key: &str, written: Option<&Value>, spot: &Spot) -> Result<String, Failure> {
+    match written {
+        None | Some(Value::Null) => Ok(String::new()),
+        Some(Value::String(name)) => Ok(name.clone()),
         Some(other) => {
+            let path = spot.member("defaultVariant");
             let subject = format!("flag {key:?}: defaultVariant");
-            Err(wrong_type(place(), &subject, "a string", other))
+            Err(wrong_type(path, &subject, "a string", other))
         }
     }
-}
-
-fn member(path: &[Step], name: &str) -> Vec<Step> {
-    let mut path = path.to_vec();
-    path.push(Step::Member(name.to_owned()));
-    path
 }
 
 fn object<'v>(
@@ -387,13 +368,13 @@ fn object<'v>(
 }
 
 fn optional_object<'v>(
-    members: &'v Map<String, Value>,
+    value: Option<&'v Value>,
     name: &str,
-    spot: Spot<'_>,
+    path: impl FnOnce() -> Vec<Step>,
 ) -> Result<Option<&'v Map<String, Value>>, Failure> {
-    match members.get(name) {
+    match value {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => object(value, &format_args!("{name:?}"), || spot.member(name)).map(Some),
+        Some(value) => object(value, &format_args!("{name:?}"), path).map(Some),
     }
 }
 
@@ -409,17 +390,6 @@ fn wrong_type(
         found: kind(found),
     };
     (path, fault)
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
 }
 
 #[cfg(test)]

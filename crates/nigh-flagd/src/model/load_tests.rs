@@ -41,6 +41,22 @@ fn what_cannot_be_used_is_refused_with_its_place() {
             "line 1, column 14: EOF while parsing an object",
         ),
         (
+            "{\"flags\": {\"a\": {},\n \"b\": {\"x\": 1e999}}}",
+            "line 2, column 17: number out of range",
+        ),
+        (
+            "{\"flags\": {\"a\": {}},\n \"b\": [1e999]}",
+            "line 2, column 12: number out of range",
+        ),
+        (
+            "{\"flags\": {\"a\": {\"x\": [}}}}",
+            "line 1, column 24: expected value",
+        ),
+        (
+            "{\"flags\": {\"a\": {}}}\n}",
+            "line 2, column 1: trailing characters",
+        ),
+        (
             "{\"flags\": {}, \"metadata\": 1}",
             "line 1, column 27: \"metadata\" is a number, not an object",
         ),
@@ -95,7 +111,7 @@ fn both_forms_and_metadata_merge() {
             .as_object()
             .unwrap()
     );
-    assert!(a.default_variant.is_none() && !a.disabled && b.disabled);
+    assert!(a.variants.default().is_none() && !a.disabled && b.disabled);
 }
 
 #[test]
@@ -105,6 +121,15 @@ fn of_two_flags_the_last_counts() {
     assert_eq!(set.flags.len(), 1);
     assert!(!set.flags[0].disabled);
     assert_eq!(set.notes[0].warning, Warning::Twice { key: "a".into() });
+}
+
+#[test]
+fn of_two_members_the_last_counts() {
+    let text = r#"{"flags": 1, "flags": {"a": 1, "a": {"state": "DISABLED"}}, "metadata": 1, "metadata": {"x": 2}}"#;
+    let set = load_json(text).unwrap();
+    let [a] = &set.flags[..] else { panic!() };
+    assert!(a.disabled);
+    assert_eq!(a.metadata.json["x"], json!(2));
 }
 
 #[test]
@@ -160,10 +185,14 @@ fn many_flags_are_as_few_are_whichever_thread_made_them() {
     let set = load_json(&text).unwrap();
     assert_eq!(set.flags.len(), 5000);
     assert!(set.flags.is_sorted_by(|a, b| a.key < b.key));
-    let of = |key: &str| set.flags.iter().find(|flag| flag.key == key).unwrap();
-    assert_eq!(of("flag-3000").variants["on"].value, json!(3000));
+    let of = |key: &str| set.flags.iter().find(|flag| *flag.key == *key).unwrap();
+    assert_eq!(
+        of("flag-3000").variants.get("on").unwrap().1.value,
+        json!(3000)
+    );
     let rule = json!({"if": [{"==": [{"var": "a"}, 1]}, "on", null]});
-    assert_eq!(of("flag-3000").definition["targeting"], rule);
+    let definition: Value = serde_json::from_str(&of("flag-3000").definition).unwrap();
+    assert_eq!(definition["targeting"], rule);
     assert_eq!(set.notes.len(), 3);
     assert!(set.notes.is_sorted_by_key(|note| note.place));
     let bad = json!({"variants": {"on": 1}, "defaultVariant": "off"});

@@ -1,20 +1,25 @@
 //! Flags as they are served: checked, merged with their set's metadata, with compiled rules.
 //!
-//! `text` (JSON or YAML) ─► `refs` (shared rules) ─► `load` (flags, findings with line and column).
+//! `text` (JSON or YAML) ─► `document` (flags one by one) ─► `refs` (shared rules) ─► `load` (flags, findings with line and
+//! column).
 
+mod document;
 mod error;
 mod load;
 mod place;
 mod refs;
+mod scan;
 mod text;
+mod variants;
 mod yaml;
 
 pub use error::{Fault, LoadError, Note, Warning};
 pub use load::{FlagSet, load};
 pub use place::{Place, Step};
 pub use text::{Format, parse as read_value};
+pub use variants::{Variant, Variants};
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use prost_types::Struct;
 use serde_json::{Map, Value};
@@ -27,24 +32,6 @@ pub const SOURCE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// The metadata key, and the selector key, that names a set of flags.
 pub const FLAG_SET_ID: &str = "flagSetId";
-
-/// One value that a flag can have.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Variant {
-    /// As it was written.
-    pub value: Value,
-    /// The same for the wire, where it is an object.
-    pub object: Option<Struct>,
-}
-
-impl Variant {
-    /// A variant of this value.
-    #[must_use]
-    pub fn new(value: Value) -> Self {
-        let object = value.as_object().map(value::to_struct);
-        Self { value, object }
-    }
-}
 
 /// Free facts about a flag, as JSON and for the wire.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -65,25 +52,24 @@ impl Metadata {
     }
 }
 
-/// One flag.
+/// One flag. What is kept for each is little, and in few pieces: there may be many thousands.
 #[derive(Debug, Clone)]
 pub struct Flag {
     /// Its name, unique in its set.
-    pub key: String,
+    pub key: Arc<str>,
     /// The set it belongs to; empty for none.
     pub set_id: String,
     /// Whether it is switched off.
     pub disabled: bool,
-    /// Its values by name.
-    pub variants: BTreeMap<String, Variant>,
-    /// The variant without, or beside, targeting; the code's own default without one.
-    pub default_variant: Option<String>,
+    /// Its values by name, and the default one.
+    pub variants: Variants,
     /// Its targeting, if it has any.
     pub rule: Option<Rule>,
     /// The set's and its own, its own first.
-    pub metadata: Metadata,
-    /// Its definition with shared rules put in and without metadata: what makes it the same or another.
-    pub definition: Map<String, Value>,
+    pub metadata: Arc<Metadata>,
+    /// Its definition as JSON text: shared rules put in, a `defaultVariant` always there (empty for none), without
+    /// `key`, `source` and metadata; each number in one spelling only. What makes it the same or another.
+    pub definition: Box<str>,
 }
 
 impl PartialEq for Flag {
@@ -91,7 +77,7 @@ impl PartialEq for Flag {
     fn eq(&self, other: &Self) -> bool {
         self.key == other.key
             && self.set_id == other.set_id
-            && value::same_members(&self.definition, &other.definition)
-            && value::same_members(&self.metadata.json, &other.metadata.json)
+            && self.definition == other.definition
+            && self.metadata.json == other.metadata.json
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::scan::Scanner;
+
 /// One step into a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -43,16 +45,12 @@ pub(super) fn of_offset(text: &str, offset: usize) -> Place {
 
 /// Where the value at `path` begins in the JSON `text`, or the last value on the way that is there.
 pub(super) fn in_json(text: &str, path: &[Step]) -> Place {
-    let mut scanner = Scanner {
-        bytes: text.as_bytes(),
-        at: 0,
-    };
-    scanner.space();
+    let mut scanner = Scanner::new(text);
     let mut found = scanner.at;
     for step in path {
         let entered = match step {
-            Step::Member(name) => scanner.enter_member(name),
-            Step::Item(index) => scanner.enter_item(*index),
+            Step::Member(name) => enter_member(&mut scanner, name),
+            Step::Item(index) => enter_item(&mut scanner, *index),
         };
         match entered {
             Some(()) => found = scanner.at,
@@ -62,100 +60,30 @@ pub(super) fn in_json(text: &str, path: &[Step]) -> Place {
     of_offset(text, found)
 }
 
-/// Walks over JSON that a parser has accepted.
-struct Scanner<'a> {
-    bytes: &'a [u8],
-    at: usize,
+/// Goes to the value of the last member called `name`, which is the one that counts.
+fn enter_member(scanner: &mut Scanner<'_>, name: &str) -> Option<()> {
+    scanner.skip(b'{')?;
+    let mut found = None;
+    while scanner.peek() == Some(b'"') {
+        if scanner.key()? == name {
+            found = Some(scanner.at);
+        }
+        scanner.value();
+        if scanner.skip(b',').is_none() {
+            break;
+        }
+    }
+    scanner.at = found?;
+    Some(())
 }
 
-impl Scanner<'_> {
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
+fn enter_item(scanner: &mut Scanner<'_>, index: usize) -> Option<()> {
+    scanner.skip(b'[')?;
+    for _ in 0..index {
+        scanner.value();
+        scanner.skip(b',')?;
     }
-
-    fn space(&mut self) {
-        while self.peek().is_some_and(|byte| byte.is_ascii_whitespace()) {
-            self.at += 1;
-        }
-    }
-
-    fn skip(&mut self, byte: u8) -> Option<()> {
-        self.space();
-        (self.peek() == Some(byte)).then(|| self.at += 1)?;
-        self.space();
-        Some(())
-    }
-
-    /// Goes to the value of the last member called `name`, which is the one that counts.
-    fn enter_member(&mut self, name: &str) -> Option<()> {
-        self.skip(b'{')?;
-        let mut found = None;
-        while self.peek() == Some(b'"') {
-            let start = self.at;
-            self.string();
-            let raw = self.bytes.get(start..self.at)?;
-            let key: String = serde_json::from_slice(raw).ok()?;
-            self.skip(b':')?;
-            if key == name {
-                found = Some(self.at);
-            }
-            self.value();
-            if self.skip(b',').is_none() {
-                break;
-            }
-        }
-        self.at = found?;
-        Some(())
-    }
-
-    fn enter_item(&mut self, index: usize) -> Option<()> {
-        self.skip(b'[')?;
-        for _ in 0..index {
-            self.value();
-            self.skip(b',')?;
-        }
-        (self.peek()? != b']').then_some(())
-    }
-
-    fn string(&mut self) {
-        self.at += 1;
-        while let Some(byte) = self.peek() {
-            self.at += 1;
-            match byte {
-                b'"' => return,
-                b'\\' => self.at += 1,
-                _ => {}
-            }
-        }
-    }
-
-    /// Skips one value, without recursion.
-    fn value(&mut self) {
-        let mut depth = 0_usize;
-        while let Some(byte) = self.peek() {
-            match byte {
-                b'"' => {
-                    self.string();
-                    if depth == 0 {
-                        return;
-                    }
-                    continue;
-                }
-                b'{' | b'[' => depth += 1,
-                b'}' | b']' if depth == 0 => return,
-                b'}' | b']' => {
-                    depth -= 1;
-                    if depth == 0 {
-                        self.at += 1;
-                        return;
-                    }
-                }
-                b',' if depth == 0 => return,
-                _ => {}
-            }
-            self.at += 1;
-        }
-    }
+    (scanner.peek()? != b']').then_some(())
 }
 
 #[cfg(test)]

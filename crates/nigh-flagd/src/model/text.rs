@@ -59,6 +59,18 @@ pub(super) fn locate(text: &str, format: Format, path: &[Step]) -> Place {
     }
 }
 
+/// What a value is, in words.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
 fn at_start(fault: Fault) -> LoadError {
     LoadError {
         place: Place::START,

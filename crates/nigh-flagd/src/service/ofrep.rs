@@ -110,7 +110,7 @@ fn one(evaluation: &Evaluation<'_>, served: &Served) -> Result<Value, Value> {
     };
     evaluation.count(served, &outcome);
     let mut body = Map::new();
-    body.insert("key".into(), key.clone().into());
+    body.insert("key".into(), (**key).into());
     body.insert("reason".into(), outcome.reason.as_str().into());
     if let Some((name, variant)) = outcome.variant {
         body.insert("value".into(), variant.value.clone());

@@ -163,7 +163,7 @@ impl Evaluation<'_> {
                 }
                 Err(error) => Err(error),
             };
-            answers.push((served.flag.key.clone(), resolved));
+            answers.push((served.flag.key.to_string(), resolved));
         }
         answers
     }

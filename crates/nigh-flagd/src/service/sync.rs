@@ -19,17 +19,18 @@ use crate::value;
 
 /// The selected flags as flagd's sync writes them: shared rules and set metadata are in each flag.
 fn configuration(view: &View, selector: &Selector) -> String {
-    let mut flags = Map::new();
-    for served in view.select_keys(selector) {
-        let mut flag = served.flag.definition.clone();
-        let default = served.flag.default_variant.clone().unwrap_or_default();
-        flag.insert("defaultVariant".into(), default.into());
-        flag.insert("source".into(), (*served.source).into());
-        let metadata = served.flag.metadata.json.clone();
-        flag.insert("metadata".into(), Value::Object(metadata));
-        flags.insert(served.flag.key.clone(), Value::Object(flag));
+    let mut text = String::from("{\"flags\":{");
+    for (index, served) in view.select_keys(selector).into_iter().enumerate() {
+        let flag = &served.flag;
+        let (key, source) = (Value::from(&*flag.key), Value::from(&*served.source));
+        let metadata = Value::Object(flag.metadata.json.clone());
+        // A definition is an object, and never empty.
+        let open = flag.definition.strip_suffix('}').unwrap_or_default();
+        let comma = if index == 0 { "" } else { "," };
+        text += &format!("{comma}{key}:{open},\"source\":{source},\"metadata\":{metadata}}}");
     }
-    json!({ "flags": flags }).to_string()
+    text += "}}";
+    text
 }
 
 /// The header's selector, or the deprecated one in the body.

@@ -133,9 +133,9 @@ fn waiting(layers: &[Layer]) -> Vec<Arc<str>> {
 fn keep_equal(old: &[Arc<Flag>], new: Vec<Flag>) -> Vec<Arc<Flag>> {
     let old: HashMap<(&str, &str), &Arc<Flag>> = old
         .iter()
-        .map(|flag| ((flag.set_id.as_str(), flag.key.as_str()), flag))
+        .map(|flag| ((flag.set_id.as_str(), &*flag.key), flag))
         .collect();
-    let kept = |flag: Flag| match old.get(&(flag.set_id.as_str(), flag.key.as_str())) {
+    let kept = |flag: Flag| match old.get(&(flag.set_id.as_str(), &*flag.key)) {
         Some(same) if ***same == flag => Arc::clone(same),
         _ => Arc::new(flag),
     };
@@ -166,7 +166,7 @@ mod tests {
 
     fn value(view: &View, key: &str, selector: &Selector) -> Option<i64> {
         let served = view.find(key, selector)?;
-        served.flag.variants["v"].value.as_i64()
+        served.flag.variants.get("v")?.1.value.as_i64()
     }
 
     fn words(changes: &Changes) -> Vec<(&str, &str)> {

@@ -43,13 +43,48 @@ impl Change {
 /// Changes by flag key.
 pub type Changes = BTreeMap<String, Change>;
 
+/// The flags of one key, from several sources or in several sets.
+#[derive(Debug)]
+struct Ranked {
+    /// That with the highest priority, and mostly the only one.
+    first: Served,
+    /// The rest, in the order of their priority.
+    rest: Vec<Served>,
+}
+
+impl Ranked {
+    fn iter(&self) -> impl Iterator<Item = &Served> {
+        std::iter::once(&self.first).chain(&self.rest)
+    }
+
+    /// The flags that callers with this selector see: of each set the first.
+    fn visible<'s>(&'s self, selector: &Selector) -> Vec<&'s Served> {
+        let mut visible: Vec<&Served> = Vec::new();
+        for served in self.iter().filter(|served| selects(selector, served)) {
+            let is_hidden = |other: &&Served| other.flag.set_id == served.flag.set_id;
+            if !visible.iter().any(is_hidden) {
+                visible.push(served);
+            }
+        }
+        visible
+    }
+
+    /// Whether these are the very same flags from the very same sources.
+    fn is(&self, other: &Self) -> bool {
+        let is = |(a, b): (&Served, &Served)| {
+            Arc::ptr_eq(&a.flag, &b.flag) && Arc::ptr_eq(&a.source, &b.source)
+        };
+        self.rest.len() == other.rest.len() && self.iter().zip(other.iter()).all(is)
+    }
+}
+
 /// One moment's flags.
 #[derive(Debug, Default)]
 pub struct View {
     /// Counts the changes.
     pub(super) generation: u64,
-    /// By key: the flags of all sources, highest priority first.
-    by_key: HashMap<String, Vec<Served>>,
+    /// By key: the flags of all sources.
+    by_key: HashMap<Arc<str>, Ranked>,
     /// What is new against the view before, for callers who see everything.
     pub(super) news: Arc<Changes>,
     /// Sources that have not been read once.
@@ -63,7 +98,7 @@ impl View {
     pub(super) fn of<'l>(
         layers: impl DoubleEndedIterator<Item = (&'l Arc<str>, &'l [Arc<Flag>])>,
     ) -> Self {
-        let mut by_key: HashMap<String, Vec<Served>> = HashMap::new();
+        let mut by_key: HashMap<Arc<str>, Ranked> = HashMap::new();
         for (source, flags) in layers.rev() {
             for flag in flags {
                 let served = Served {
@@ -71,9 +106,11 @@ impl View {
                     source: Arc::clone(source),
                 };
                 match by_key.get_mut(&flag.key) {
-                    Some(list) => list.push(served),
+                    Some(ranked) => ranked.rest.push(served),
                     None => {
-                        by_key.insert(flag.key.clone(), vec![served]);
+                        let rest = Vec::new();
+                        let first = served;
+                        by_key.insert(Arc::clone(&flag.key), Ranked { first, rest });
                     }
                 }
             }
@@ -87,25 +124,17 @@ impl View {
     /// The flag of this key with the highest priority among those selected.
     #[must_use]
     pub fn find(&self, key: &str, selector: &Selector) -> Option<&Served> {
-        let list = self.by_key.get(key)?;
-        list.iter().find(|served| selects(selector, served))
+        let ranked = self.by_key.get(key)?;
+        ranked.iter().find(|served| selects(selector, served))
     }
 
     /// The selected flags, sorted by set and key; of those with both equal, the highest priority.
     #[must_use]
     pub fn select(&self, selector: &Selector) -> Vec<&Served> {
-        let mut selected = Vec::with_capacity(self.by_key.len());
-        for list in self.by_key.values() {
-            let start = selected.len();
-            for served in list.iter().filter(|served| selects(selector, served)) {
-                let known = |other: &&Served| other.flag.set_id == served.flag.set_id;
-                if !selected[start..].iter().any(known) {
-                    selected.push(served);
-                }
-            }
-        }
-        let order = |served: &&Served| (served.flag.set_id.clone(), served.flag.key.clone());
-        selected.sort_by_cached_key(order);
+        let ranked = self.by_key.values();
+        let mut selected: Vec<&Served> =
+            ranked.flat_map(|ranked| ranked.visible(selector)).collect();
+        selected.sort_by(|a, b| (&a.flag.set_id, &a.flag.key).cmp(&(&b.flag.set_id, &b.flag.key)));
         selected
     }
 
@@ -114,7 +143,7 @@ impl View {
     pub fn select_keys(&self, selector: &Selector) -> Vec<&Served> {
         let mut seen = std::collections::HashSet::new();
         let selected = self.select(selector).into_iter();
-        let first = selected.filter(|served| seen.insert(served.flag.key.as_str()));
+        let first = selected.filter(|served| seen.insert(&*served.flag.key));
         first
             .filter_map(|served| self.find(&served.flag.key, selector))
             .collect()
@@ -131,17 +160,16 @@ impl View {
 
     pub(super) fn compare(&self, before: &Self, selector: &Selector) -> Changes {
         let mut changes = Changes::new();
-        for (key, list) in &self.by_key {
-            let old = before.by_key.get(key).map_or(&[][..], Vec::as_slice);
-            if let Some(change) = change(old, list, selector) {
-                changes.insert(key.clone(), change);
+        for (key, new) in &self.by_key {
+            if let Some(change) = change(before.by_key.get(key), Some(new), selector) {
+                changes.insert(key.to_string(), change);
             }
         }
         for (key, old) in &before.by_key {
             if !self.by_key.contains_key(key)
-                && let Some(change) = change(old, &[], selector)
+                && let Some(change) = change(Some(old), None, selector)
             {
-                changes.insert(key.clone(), change);
+                changes.insert(key.to_string(), change);
             }
         }
         changes
@@ -188,17 +216,16 @@ fn selects(selector: &Selector, served: &Served) -> bool {
 }
 
 /// What happened to one key, whose flags may be in several sets.
-fn change(old: &[Served], new: &[Served], selector: &Selector) -> Option<Change> {
-    fn visible<'s>(list: &'s [Served], selector: &Selector) -> Vec<&'s Arc<Flag>> {
-        let mut flags: Vec<&Arc<Flag>> = Vec::new();
-        for served in list.iter().filter(|served| selects(selector, served)) {
-            if !flags.iter().any(|flag| flag.set_id == served.flag.set_id) {
-                flags.push(&served.flag);
-            }
-        }
-        flags
+fn change(old: Option<&Ranked>, new: Option<&Ranked>, selector: &Selector) -> Option<Change> {
+    if let (Some(old), Some(new)) = (old, new)
+        && old.is(new)
+    {
+        return None;
     }
-    let (old, new) = (visible(old, selector), visible(new, selector));
+    let [old, new] = [old, new].map(|ranked| {
+        let visible = ranked.map(|ranked| ranked.visible(selector));
+        visible.unwrap_or_default()
+    });
     match (old.is_empty(), new.is_empty()) {
         (true, true) => None,
         (true, false) => Some(Change::Write),
@@ -208,7 +235,7 @@ fn change(old: &[Served], new: &[Served], selector: &Selector) -> Option<Change>
                 && old
                     .iter()
                     .zip(&new)
-                    .all(|(a, b)| Arc::ptr_eq(a, b) || a == b);
+                    .all(|(a, b)| Arc::ptr_eq(&a.flag, &b.flag) || a.flag == b.flag);
             (!same).then_some(Change::Update)
         }
     }

@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 fn value(view: &View, key: &str) -> Option<i64> {
     let served = view.find(key, &Selector::All)?;
-    served.flag.variants["v"].value.as_i64()
+    served.flag.variants.get("v")?.1.value.as_i64()
 }
 
 /// Waits until flag `a` has this value.

@@ -30,7 +30,7 @@ fn of(config: Value) -> Source {
 fn value(hub: &Hub, key: &str) -> Option<i64> {
     let view = hub.store.view();
     let served = view.find(key, &Selector::All)?;
-    served.flag.variants["v"].value.as_i64()
+    served.flag.variants.get("v")?.1.value.as_i64()
 }
 
 /// Waits until flag `key` has this value.

@@ -1,6 +1,7 @@
 //! A caller's socket: in the reactor, or on a thread that blocks in it.
 
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -130,6 +131,13 @@ impl Line {
         match self {
             Self::Reactor(socket) => socket.try_recv(buffer),
             Self::Thread(thread) => thread.socket.try_recv(buffer),
+        }
+    }
+
+    pub(super) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        match self {
+            Self::Reactor(socket) => socket.shutdown(how),
+            Self::Thread(thread) => thread.socket.shutdown(how),
         }
     }
 

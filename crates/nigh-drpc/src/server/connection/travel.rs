@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use nigh_socket::{Drain, DrainReason, Hold, Peer, UnixSeqpacket};
+use tokio::time::Instant;
 
 use super::{Agreement, Connection, Ending};
 use crate::link::Inbound;
@@ -131,6 +132,7 @@ impl Connection {
         let reason = self.signal.as_ref().and_then(Drain::reason);
         self.is_draining
             && !self.stays
+            && !self.is_shut
             && reason == Some(DrainReason::Replaced)
             && !self.has_ended
             && self.held.is_none()
@@ -149,16 +151,17 @@ impl Connection {
     fn stay(&mut self, drain: Option<Drain>) {
         self.is_draining = drain.as_ref().is_some_and(Drain::has_begun);
         self.stays = self.is_draining;
+        if !self.is_draining {
+            self.patience.stop();
+        }
         self.signal.clone_from(&drain);
         self.drain = drain.map(waiting);
     }
 }
 
-/// Completes when the drain begins.
-pub(super) fn waiting(mut drain: Drain) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    Box::pin(async move {
-        let _deadline = drain.begun().await;
-    })
+/// Completes when the drain begins, with the time at which it ends.
+pub(super) fn waiting(mut drain: Drain) -> Pin<Box<dyn Future<Output = Instant> + Send>> {
+    Box::pin(async move { drain.begun().await })
 }
 
 #[cfg(test)]

@@ -1,0 +1,153 @@
+//! A document taken apart: its flags one by one, JSON ones not read further yet.
+//!
+//! JSON is looked through once for where each flag begins and ends; whoever makes the flag reads that piece, so that
+//! several threads share the reading and no value of the whole document is ever built.
+
+use serde_json::Value;
+
+use super::SOURCE_BYTES_MAX;
+use super::error::{Fault, LoadError};
+use super::place::Step;
+use super::scan;
+use super::text::{self, Format};
+
+/// Where a flag is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Spot {
+    /// In a map, under its key.
+    Member(String),
+    /// In an array.
+    Item(usize),
+}
+
+impl Spot {
+    pub(super) fn path(&self) -> Vec<Step> {
+        let flag = match self {
+            Self::Member(key) => Step::Member(key.clone()),
+            Self::Item(index) => Step::Item(*index),
+        };
+        vec![Step::Member("flags".into()), flag]
+    }
+
+    pub(super) fn member(&self, name: &str) -> Vec<Step> {
+        let mut path = self.path();
+        path.push(Step::Member(name.to_owned()));
+        path
+    }
+}
+
+/// A flag as it was written.
+#[derive(Debug)]
+pub(super) enum Written<'t> {
+    Text(&'t str),
+    Value(Value),
+}
+
+impl Written<'_> {
+    /// Its value. The error's place is one in this piece of the text alone.
+    pub(super) fn read(self) -> Result<Value, serde_json::Error> {
+        match self {
+            Self::Text(text) => serde_json::from_str(text),
+            Self::Value(value) => Ok(value),
+        }
+    }
+}
+
+/// What a document says.
+#[derive(Debug)]
+pub(super) struct Document<'t> {
+    /// In the order of their keys, or that of the array.
+    pub(super) flags: Vec<(Spot, Written<'t>)>,
+    /// Null for none.
+    pub(super) metadata: Value,
+    /// Null for none.
+    pub(super) evaluators: Value,
+}
+
+impl<'t> Document<'t> {
+    pub(super) fn read(text: &'t str, format: Format) -> Result<Self, LoadError> {
+        if format == Format::Json
+            && text.len() <= SOURCE_BYTES_MAX
+            && let Some(document) = Self::of_json(text)
+        {
+            return Ok(document);
+        }
+        // YAML, or something is wrong: the whole is read as values, which says what and where.
+        let whole = text::parse(text, format)?;
+        Self::of_value(whole).map_err(|(path, fault)| LoadError {
+            place: text::locate(text, format, &path),
+            fault,
+        })
+    }
+
+    /// `None` for what is no set of flags, and for keys that are there twice.
+    fn of_json(text: &'t str) -> Option<Self> {
+        let (mut metadata, mut evaluators, mut flags) = (Value::Null, Value::Null, None);
+        for (name, text) in unique(scan::members(text)?)? {
+            match &*name {
+                "flags" => flags = Some(text),
+                "metadata" => metadata = serde_json::from_str(text).ok()?,
+                "$evaluators" => evaluators = serde_json::from_str(text).ok()?,
+                // It means nothing, but has to be JSON.
+                _ => drop(serde_json::from_str::<Value>(text).ok()?),
+            }
+        }
+        let flags = flags?;
+        let flags = match scan::members(flags) {
+            Some(flags) => unique(flags)?
+                .into_iter()
+                .map(|(key, text)| (Spot::Member(key), Written::Text(text)))
+                .collect(),
+            None => scan::items(flags)?
+                .into_iter()
+                .enumerate()
+                .map(|(index, text)| (Spot::Item(index), Written::Text(text)))
+                .collect(),
+        };
+        Some(Self {
+            flags,
+            metadata,
+            evaluators,
+        })
+    }
+
+    fn of_value(document: Value) -> Result<Self, (Vec<Step>, Fault)> {
+        let wrong = |path, subject: &str, found: &Value| {
+            let fault = Fault::Type {
+                subject: subject.to_owned(),
+                wanted: "an object",
+                found: text::kind(found),
+            };
+            Err((path, fault))
+        };
+        let mut members = match document {
+            Value::Object(members) => members,
+            other => return wrong(Vec::new(), "the document", &other),
+        };
+        let flags = match members.remove("flags") {
+            None | Some(Value::Null) => return Err((Vec::new(), Fault::NoFlags)),
+            Some(Value::Object(flags)) => flags
+                .into_iter()
+                .map(|(key, flag)| (Spot::Member(key), Written::Value(flag)))
+                .collect(),
+            Some(Value::Array(flags)) => flags
+                .into_iter()
+                .enumerate()
+                .map(|(index, flag)| (Spot::Item(index), Written::Value(flag)))
+                .collect(),
+            Some(other) => return wrong(vec![Step::Member("flags".into())], "\"flags\"", &other),
+        };
+        Ok(Self {
+            flags,
+            metadata: members.remove("metadata").unwrap_or_default(),
+            evaluators: members.remove("$evaluators").unwrap_or_default(),
+        })
+    }
+}
+
+/// The members in the order of their keys; `None` if a key is there twice.
+fn unique<T>(mut members: Vec<(String, T)>) -> Option<Vec<(String, T)>> {
+    members.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    let is_unique = members.is_sorted_by(|(a, _), (b, _)| a < b);
+    is_unique.then_some(members)
+}
