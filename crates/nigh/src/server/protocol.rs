@@ -155,22 +155,11 @@ async fn serve(
     } = caller;
     let greeting_time = limits.connections.greeting_time;
     if let Some(hold) = &mut hold {
-        let silence = match is_between {
-            false => silence(&stream, hold, (greeting_time, tls.is_some()), &[]).await?,
-            // Idle it may be for as long as it might have been before.
-            true => match silence(
-                &stream,
-                hold,
-                (limits.http1.head_time, false),
-                BETWEEN_REQUESTS,
-            )
-            .await
-            {
-                Err(WireError::Silent(_)) => return Ok(()),
-                silence => silence?,
-            },
+        let kind = match is_between {
+            false => Quiet::New,
+            true => Quiet::BetweenRequests,
         };
-        if let Silence::Elsewhere = silence {
+        if let Silence::Elsewhere = silence(&stream, hold, &limits, (kind, tls.is_some())).await? {
             return Ok(());
         }
     }
@@ -193,16 +182,7 @@ async fn serve(
     let no_descriptors = why_none(&peer, tls.is_some());
     let transport = match tls {
         None => Transport::Plain(socket),
-        Some(tls) => {
-            let handshake = tokio::time::timeout(greeting_time, tls.accept(socket));
-            let stream = handshake
-                .await
-                .map_err(|_| WireError::Silent(greeting_time))??;
-            if let Peer::Remote(remote) = &peer {
-                peer = Peer::tls(remote.address(), crate::tls::certificate(&stream));
-            }
-            Transport::ServerTls(Box::new(stream))
-        }
+        Some(tls) => shake_hands(&tls, socket, greeting_time, &mut peer).await?,
     };
     let allowance = refused.then_some(limits.connections.refusal_bytes_max);
     let mut io = Io::new(transport, allowance);
@@ -235,11 +215,33 @@ async fn serve(
     served
 }
 
+async fn shake_hands(
+    tls: &ServerTls,
+    socket: Socket,
+    time: Duration,
+    peer: &mut Peer,
+) -> Result<Transport, WireError> {
+    let handshake = tokio::time::timeout(time, tls.accept(socket));
+    let stream = handshake.await.map_err(|_| WireError::Silent(time))??;
+    if let Peer::Remote(remote) = &*peer {
+        *peer = Peer::tls(remote.address(), crate::tls::certificate(&stream));
+    }
+    Ok(Transport::ServerTls(Box::new(stream)))
+}
+
+/// Which caller is silent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quiet {
+    New,
+    /// Of HTTP/1.1; idle it may be for as long as it might have been before.
+    BetweenRequests,
+}
+
 /// How a caller's silence ended.
 enum Silence {
     /// It speaks, or stays with this process whatever it does.
     Over,
-    /// A successor has it.
+    /// A successor has it, or it was idle for too long.
     Elsewhere,
 }
 
@@ -247,9 +249,13 @@ enum Silence {
 async fn silence(
     stream: &Stream,
     hold: &mut Hold,
-    (time, is_tls): (Duration, bool),
-    state: &[u8],
+    limits: &Limits,
+    (quiet, is_tls): (Quiet, bool),
 ) -> Result<Silence, WireError> {
+    let (time, state) = match quiet {
+        Quiet::New => (limits.connections.greeting_time, &[][..]),
+        Quiet::BetweenRequests => (limits.http1.head_time, BETWEEN_REQUESTS),
+    };
     let until = tokio::time::sleep(time);
     let mut until = std::pin::pin!(until);
     let mut drain = hold.drain();
@@ -260,7 +266,10 @@ async fn silence(
                 readable?;
                 return Ok(Silence::Over);
             }
-            () = &mut until => return Err(WireError::Silent(time)),
+            () = &mut until => return match quiet {
+                Quiet::New => Err(WireError::Silent(time)),
+                Quiet::BetweenRequests => Ok(Silence::Elsewhere),
+            },
             _ = begins.begun() => {}
         }
         if begins.reason() != Some(DrainReason::Replaced) {
