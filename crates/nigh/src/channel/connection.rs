@@ -18,6 +18,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::greeting::{Greeted, is_silent_end};
+use super::heard_out::HeardOut;
 use super::traffic::{Followed, Traffic};
 use super::upload::Uploads;
 use super::{ChannelError, ChannelOptions, Wire, nigh};
@@ -393,7 +394,8 @@ impl Connector {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let mut builder = http2::Builder::new(Uploads);
+        let tasks = Uploads::default();
+        let mut builder = http2::Builder::new(tasks.clone());
         builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -406,19 +408,25 @@ impl Connector {
             .keep_alive_while_idle(true);
         let (io, greeting) = Greeted::new(stream);
         let (io, traffic) = Followed::new(io);
+        let io = HeardOut::new(io, Arc::clone(&traffic));
         let failed = |source| self.failed("the HTTP/2 handshake", source);
         let (sender, driver) = builder
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| failed(io::Error::other(error)))?;
-        // The connection reads and writes in a task of hyper's own; the driver only feeds it with calls.
-        greeting.came().await.map_err(failed)?;
         let address = self.address.clone();
-        tokio::spawn(async move {
+        let driving = async move {
             if let Err(error) = driver.await {
                 tracing::debug!("connection to {address} ended: {error}");
             }
-        });
+        };
+        // Never at the same time: a GOAWAY that was read between a call's head and its body would fail the call, though
+        // the server has taken it.
+        match tasks.io_task() {
+            Some(io_task) => drop(tokio::spawn(async { tokio::join!(driving, io_task) })),
+            None => drop(tokio::spawn(driving)),
+        }
+        greeting.came().await.map_err(failed)?;
         Ok((sender, traffic))
     }
 

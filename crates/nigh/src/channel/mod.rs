@@ -3,6 +3,7 @@
 mod call;
 mod connection;
 mod greeting;
+mod heard_out;
 mod nigh;
 mod replay;
 mod traffic;

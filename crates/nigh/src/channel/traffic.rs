@@ -38,7 +38,7 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             is_leaving: AtomicBool::new(false),
             seen: AtomicU32::new(NONE),
@@ -49,6 +49,11 @@ impl Traffic {
     /// Whether the server has said that it takes no more calls.
     pub(super) fn is_leaving(&self) -> bool {
         self.is_leaving.load(Ordering::Acquire)
+    }
+
+    /// No more calls can be sent here, whatever the server says.
+    pub(super) fn leaves(&self) {
+        self.is_leaving.store(true, Ordering::Release);
     }
 
     /// The last stream whose head was written: a call that begins now gets a higher one.
@@ -79,7 +84,7 @@ impl Traffic {
     }
 
     fn told(&self, last: u32, code: u32) -> bool {
-        self.is_leaving.store(true, Ordering::Release);
+        self.leaves();
         let is_first = last == STREAM_MAX && code == u32::from(Reason::NO_ERROR);
         if !is_first {
             // It may only become less.

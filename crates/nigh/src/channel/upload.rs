@@ -2,12 +2,14 @@
 //!
 //! hyper does not ask a body for more while a piece of it waits for the server's window, so the body alone cannot stop
 //! it: what must go is hyper's task. Trap: which task sends which body is known only from hyper's order: it polls a
-//! body for the first time right before it spawns the task that goes on with it, on the same thread.
+//! body for the first time right before it spawns the task that goes on with it, on the same thread. What it spawns
+//! first of all is the task that reads and writes.
 
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -63,10 +65,43 @@ impl HttpBody for Upload {
     }
 }
 
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Runs a client connection's tasks. One that sends a body is dropped when its call is left, and with it the last hold
 /// on the stream: h2 then resets it, whatever was still to be sent.
-#[derive(Debug, Clone)]
-pub(super) struct Uploads;
+#[derive(Clone, Default)]
+pub(super) struct Uploads {
+    io: Arc<Mutex<IoTask>>,
+}
+
+/// The task that reads and writes.
+#[derive(Default)]
+enum IoTask {
+    #[default]
+    Awaited,
+    Come(Task),
+    Given,
+}
+
+impl Uploads {
+    /// hyper's task that reads and writes, once the handshake is done; the caller runs it.
+    pub(super) fn io_task(&self) -> Option<Task> {
+        let mut io = self.io.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *io, IoTask::Given) {
+            IoTask::Come(task) => Some(task),
+            IoTask::Awaited | IoTask::Given => None,
+        }
+    }
+
+    /// Runs a task that sends no body.
+    fn start(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut io = self.io.lock().unwrap_or_else(PoisonError::into_inner);
+        match *io {
+            IoTask::Awaited => *io = IoTask::Come(Box::pin(task)),
+            IoTask::Come(_) | IoTask::Given => drop(tokio::spawn(task)),
+        }
+    }
+}
 
 impl<F> hyper::rt::Executor<F> for Uploads
 where
@@ -74,7 +109,7 @@ where
 {
     fn execute(&self, task: F) {
         match BEGUN.take() {
-            None => drop(tokio::spawn(task)),
+            None => self.start(task),
             // The task may also be the one that waits for the answer, when the body was sent at once: by the time the
             // answer is left it has ended.
             Some(left) => drop(tokio::spawn(async move {

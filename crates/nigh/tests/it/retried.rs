@@ -300,6 +300,43 @@ async fn a_stream_that_has_begun_is_made_again_from_its_beginning() {
     }
 }
 
+/// A server that leaves is heard out: its goodbye waits unread when a piece of the call meets the closed socket.
+#[tokio::test]
+async fn a_goodbye_is_heard_though_a_write_failed_first() {
+    let place = TempSocket::private();
+    let listener = UnixListener::bind(place.path()).unwrap();
+    let channel = Channel::options().wire(Wire::Http2).wait(false);
+    let address = place.address();
+    let connecting = channel.connect(address.as_str());
+    let (channel, mut leaving) = tokio::join!(connecting, async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let settings = frames::frame(frames::SETTINGS, 0, 0, &[]);
+        stream.write_all(&settings).await.unwrap();
+        stream
+    });
+    let mut client = TestClient::new(channel.unwrap());
+    let (say, words) = tokio::sync::mpsc::channel(4);
+    let words = tokio_stream::wrappers::ReceiverStream::new(words);
+    let mut chat = tokio::spawn(async move { client.chat(words).await });
+    let mut preface = [0; 24];
+    leaving.read_exact(&mut preface).await.unwrap();
+    frames::read_until(&mut leaving, frames::HEADERS, 1).await;
+    // In one step of this thread, so that the channel writes before it hears.
+    let mut leaving = leaving.into_std().unwrap();
+    std::io::Write::write_all(&mut leaving, &goaway(0)).unwrap();
+    drop(leaving);
+    say.try_send(payload("first")).unwrap();
+    let (stream, _) = tokio::select! {
+        accepted = listener.accept() => accepted.unwrap(),
+        lost = &mut chat => panic!("{lost:?}"),
+    };
+    let seen = Seen::default();
+    tokio::spawn(http2(stream, 1, &[Act::Answer], Arc::clone(&seen)));
+    let mut chat = chat.await.unwrap().unwrap().into_inner();
+    assert!(chat.message().await.unwrap().is_some());
+    assert_eq!(seen.lock().unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn the_deadline_spans_all_tries() {
     const NEVER: &[&[Act]] = &[&[Act::Refuse] as &[Act]; 9];

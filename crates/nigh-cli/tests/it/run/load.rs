@@ -132,15 +132,8 @@ async fn a_command_is_replaced_under_load_and_nobody_is_refused() {
         run.until(|status| status["replacements"] == times);
     }
     progress(&load.seen).await;
-    let answers = load.seen.answers.load(Ordering::Acquire);
     let failures = load.end().await;
-    // Once in some runs an HTTP/2 connection of the old server ended under a call: docs/restarts.md, not understood yet.
-    println!("{} of {answers} lost: {failures:?}", failures.len());
-    assert!(failures.len() as u64 * 200 <= answers, "{failures:?}");
-    let known = |(_, code, text): &(String, Code, String)| {
-        *code == Code::Unavailable && text.contains("was lost")
-    };
-    assert!(failures.iter().all(known), "{failures:?}");
+    assert!(failures.is_empty(), "{failures:?}");
     assert_eq!(run.status()["crashes"], 0);
     assert_eq!(run.end().code(), Some(0));
 }
