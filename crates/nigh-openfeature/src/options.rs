@@ -126,7 +126,7 @@ impl Options {
     /// # Errors
     /// See [`OptionsError`].
     pub fn from_env() -> Result<Self, OptionsError> {
-        Self::from_variables(|name| std::env::var_os(name))
+        Self::from_variables(std::env::var_os)
     }
 
     /// As [`from_env`](Self::from_env), with variables from elsewhere. An empty one counts as none.
