@@ -9,7 +9,7 @@ pub(crate) const KEPT: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// The daemon answers: at first, or again.
+    /// The daemon answers: at first, or again. Flags may have changed meanwhile.
     Ready,
     /// The daemon is gone; values that are kept may be old.
     Stale,
@@ -22,7 +22,7 @@ pub enum Event {
     },
     /// Flags changed.
     ConfigurationChanged {
-        /// Their keys; none where the daemon does not tell.
+        /// Their keys; none where they are not known: between two streams, or if the daemon does not tell.
         flags: Vec<String>,
     },
     /// The listener was busy for too long.

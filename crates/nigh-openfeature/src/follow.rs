@@ -8,6 +8,7 @@ use tokio::time::{sleep, timeout};
 use tonic::{Code, Request, Status, Streaming};
 
 use crate::convert;
+use crate::options::Options;
 use crate::proto::service_client::ServiceClient;
 use crate::proto::{EventStreamRequest, EventStreamResponse};
 use crate::shared::{Shared, Standing};
@@ -60,11 +61,14 @@ async fn streams(shared: &Shared, mut client: ServiceClient<Channel>) {
         if let Some(wait) = wait {
             sleep(wait).await;
         }
-        wait = Some(match wait {
-            None => options.retry_backoff,
-            Some(wait) => (wait * 2).min(options.retry_backoff_max),
-        });
+        wait = Some(longer(wait, options));
     }
+}
+
+/// The wait after this one.
+fn longer(wait: Option<Duration>, options: &Options) -> Duration {
+    let wait = wait.map_or(options.retry_backoff, |wait| wait.saturating_mul(2));
+    wait.min(options.retry_backoff_max)
 }
 
 /// One stream, to its end.
@@ -109,4 +113,27 @@ pub(crate) fn select_flags<M>(selector: &str, request: &mut Request<M>) -> Resul
         request.metadata_mut().insert("flagd-selector", value);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest() {
+        let options = Options {
+            retry_backoff: Duration::from_secs(2),
+            ..Options::default()
+        };
+        let waits = std::iter::successors(Some(longer(None, &options)), |wait| {
+            Some(longer(Some(*wait), &options))
+        });
+        let waits: Vec<u64> = waits.take(4).map(|wait| wait.as_secs()).collect();
+        assert_eq!(waits, [2, 4, 5, 5]);
+        let options = Options {
+            retry_backoff: Duration::from_secs(9),
+            ..options
+        };
+        assert_eq!(longer(None, &options), Duration::from_secs(5));
+    }
 }

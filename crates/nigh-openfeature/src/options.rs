@@ -1,5 +1,6 @@
 //! How a provider reaches its daemon and how patient it is: flagd's options, with flagd's defaults and variables.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -43,9 +44,13 @@ impl OptionsError {
         match self {
             Self::Variable { variable, .. } => Some(match *variable {
                 "FLAGD_RESOLVER" => "this provider asks a daemon: say rpc",
+                "FLAGD_TARGET_URI" => {
+                    "no names are looked up: say FLAGD_SOCKET_PATH, or FLAGD_HOST and FLAGD_PORT"
+                }
                 "FLAGD_CACHE" => "say lru or disabled",
                 "FLAGD_TLS" => "say true or false",
                 "FLAGD_FATAL_STATUS_CODES" => "name gRPC codes, such as PERMISSION_DENIED",
+                "FLAGD_HOST" | "FLAGD_SOURCE_SELECTOR" => "say it in UTF-8",
                 _ => "say a whole number",
             }),
             Self::Address(error) => error.hint(),
@@ -64,9 +69,11 @@ pub struct Options {
     pub channel: ChannelOptions,
     /// Longest time for one evaluation, and for becoming ready at first. Default 500 ms.
     pub deadline: Duration,
-    /// Longest life of the stream of events, after which a new one is opened. Default 10 min, zero for no end.
+    /// Longest life of the stream of events, after which a new one is opened. Default 10 min, zero for no end. What
+    /// changes between two streams is told as a change of unknown flags.
     pub stream_deadline: Duration,
-    /// Wait before the second try to reach a daemon that is gone; each further one doubles it. Default 1 s.
+    /// Wait before the second try to reach a daemon that is gone, the first being made at once; each further one doubles
+    /// it. Default 1 s.
     pub retry_backoff: Duration,
     /// Longest such wait. Default 5 s.
     pub retry_backoff_max: Duration,
@@ -119,25 +126,28 @@ impl Options {
     /// # Errors
     /// See [`OptionsError`].
     pub fn from_env() -> Result<Self, OptionsError> {
-        Self::from_variables(|name| std::env::var(name).ok())
+        Self::from_variables(std::env::var_os)
     }
 
-    /// As [`from_env`](Self::from_env), with variables from elsewhere.
+    /// As [`from_env`](Self::from_env), with variables from elsewhere. An empty one counts as none.
     ///
     /// # Errors
     /// See [`OptionsError`].
     pub fn from_variables(
-        look_up: impl Fn(&'static str) -> Option<String>,
+        look_up: impl Fn(&'static str) -> Option<OsString>,
     ) -> Result<Self, OptionsError> {
         let variables = Variables(look_up);
         let mut options = Self::default();
-        if let Some(value) = variables.get("FLAGD_RESOLVER")
+        if let Some(value) = variables.get("FLAGD_RESOLVER")?
             && !value.eq_ignore_ascii_case("rpc")
         {
             return Err(wrong("FLAGD_RESOLVER", value));
         }
+        if let Some(value) = variables.get("FLAGD_TARGET_URI")? {
+            return Err(wrong("FLAGD_TARGET_URI", value));
+        }
         options.address = variables.address()?;
-        if let Some(path) = variables.get("FLAGD_SERVER_CERT_PATH") {
+        if let Some(path) = variables.raw("FLAGD_SERVER_CERT_PATH") {
             let path = PathBuf::from(path);
             let read = std::fs::read(&path);
             let pem = read.map_err(|source| OptionsError::Certificate { path, source })?;
@@ -164,13 +174,13 @@ impl Options {
         if let Some(entries) = variables.number("FLAGD_MAX_CACHE_SIZE")? {
             options.cache_entries_max = entries;
         }
-        match variables.get("FLAGD_CACHE") {
+        match variables.get("FLAGD_CACHE")? {
             None => {}
             Some(kind) if kind.eq_ignore_ascii_case("lru") => {}
             Some(kind) if kind.eq_ignore_ascii_case("disabled") => options.cache_entries_max = 0,
             Some(kind) => return Err(wrong("FLAGD_CACHE", kind)),
         }
-        options.selector = variables.get("FLAGD_SOURCE_SELECTOR").unwrap_or_default();
+        options.selector = variables.get("FLAGD_SOURCE_SELECTOR")?.unwrap_or_default();
         options.fatal = variables.codes()?;
         Ok(options)
     }
@@ -178,13 +188,19 @@ impl Options {
 
 struct Variables<F>(F);
 
-impl<F: Fn(&'static str) -> Option<String>> Variables<F> {
-    fn get(&self, variable: &'static str) -> Option<String> {
+impl<F: Fn(&'static str) -> Option<OsString>> Variables<F> {
+    /// As it is: a path need not be UTF-8.
+    fn raw(&self, variable: &'static str) -> Option<OsString> {
         (self.0)(variable).filter(|value| !value.is_empty())
     }
 
+    fn get(&self, variable: &'static str) -> Result<Option<String>, OptionsError> {
+        let text = self.raw(variable).map(OsString::into_string).transpose();
+        text.map_err(|raw| wrong(variable, raw.to_string_lossy().into_owned()))
+    }
+
     fn number<N: FromStr>(&self, variable: &'static str) -> Result<Option<N>, OptionsError> {
-        let Some(value) = self.get(variable) else {
+        let Some(value) = self.get(variable)? else {
             return Ok(None);
         };
         match value.parse() {
@@ -194,12 +210,13 @@ impl<F: Fn(&'static str) -> Option<String>> Variables<F> {
     }
 
     fn address(&self) -> Result<Address, OptionsError> {
-        if let Some(path) = self.get("FLAGD_SOCKET_PATH") {
+        if let Some(path) = self.raw("FLAGD_SOCKET_PATH") {
             return Ok(Address::Path(path.into()));
         }
-        let host = self.get("FLAGD_HOST").unwrap_or_else(|| "localhost".into());
+        let host = self.get("FLAGD_HOST")?;
+        let host = host.unwrap_or_else(|| "localhost".into());
         let port = self.number("FLAGD_PORT")?.unwrap_or(8013);
-        match self.get("FLAGD_TLS") {
+        match self.get("FLAGD_TLS")? {
             Some(tls) if tls.eq_ignore_ascii_case("true") => Ok(Address::Https { host, port }),
             None => Ok(Address::Tcp { host, port }),
             Some(tls) if tls.eq_ignore_ascii_case("false") => Ok(Address::Tcp { host, port }),
@@ -209,7 +226,7 @@ impl<F: Fn(&'static str) -> Option<String>> Variables<F> {
 
     fn codes(&self) -> Result<Vec<Code>, OptionsError> {
         let variable = "FLAGD_FATAL_STATUS_CODES";
-        let value = self.get(variable).unwrap_or_default();
+        let value = self.get(variable)?.unwrap_or_default();
         let names = value
             .split(',')
             .map(str::trim)
@@ -240,7 +257,7 @@ mod tests {
     fn of(pairs: &[(&'static str, &str)]) -> Result<Options, OptionsError> {
         Options::from_variables(|name| {
             let pair = pairs.iter().find(|(variable, _)| *variable == name);
-            pair.map(|(_, value)| (*value).to_owned())
+            pair.map(|(_, value)| OsString::from(value))
         })
     }
 
@@ -277,13 +294,88 @@ mod tests {
     }
 
     #[test]
+    fn every_variable_sets_its_option() {
+        let plain = of(&[("FLAGD_HOST", ""), ("FLAGD_DEADLINE_MS", "")]).unwrap();
+        assert_eq!(plain.address.to_string(), "tcp:localhost:8013");
+        assert_eq!(plain.deadline, Duration::from_millis(500));
+        assert_eq!(plain.stream_deadline, Duration::from_secs(600));
+        assert_eq!(plain.retry_backoff, Duration::from_secs(1));
+        assert_eq!(plain.retry_backoff_max, Duration::from_secs(5));
+        assert_eq!(plain.retry_grace, Duration::from_secs(10));
+        assert_eq!(plain.cache_entries_max, 1000);
+        let options = of(&[
+            ("FLAGD_RESOLVER", "RPC"),
+            ("FLAGD_DEADLINE_MS", "1"),
+            ("FLAGD_STREAM_DEADLINE_MS", "2"),
+            ("FLAGD_RETRY_BACKOFF_MS", "3"),
+            ("FLAGD_RETRY_BACKOFF_MAX_MS", "4"),
+            ("FLAGD_KEEP_ALIVE_TIME_MS", "5"),
+            ("FLAGD_CACHE", "LRU"),
+            ("FLAGD_MAX_CACHE_SIZE", "6"),
+        ])
+        .unwrap();
+        let times = [
+            options.deadline,
+            options.stream_deadline,
+            options.retry_backoff,
+            options.retry_backoff_max,
+        ];
+        assert_eq!(times, [1, 2, 3, 4].map(Duration::from_millis));
+        let channel = |keepalive| {
+            let options = ChannelOptions::default().keepalive(keepalive);
+            format!("{options:?}")
+        };
+        let five = channel(Some(Duration::from_millis(5)));
+        assert_eq!(format!("{:?}", options.channel), five);
+        let never = of(&[("FLAGD_KEEP_ALIVE_TIME_MS", "0")]).unwrap().channel;
+        assert_eq!(format!("{never:?}"), channel(None));
+        assert_eq!(options.cache_entries_max, 6);
+    }
+
+    #[test]
+    fn certificates_are_read_or_refused() {
+        let missing = of(&[("FLAGD_SERVER_CERT_PATH", "/nowhere/ca.pem")]).unwrap_err();
+        assert_eq!(missing.to_string(), "cannot read /nowhere/ca.pem");
+        let none = of(&[("FLAGD_SERVER_CERT_PATH", "/dev/null")]).unwrap_err();
+        assert!(matches!(none, OptionsError::Tls(_)), "{none}");
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused_and_a_path_need_not_be() {
+        use std::os::unix::ffi::OsStringExt as _;
+
+        let raw = || OsString::from_vec(b"/run/\xff".to_vec());
+        for variable in ["FLAGD_HOST", "FLAGD_SOURCE_SELECTOR", "FLAGD_PORT"] {
+            let options = Options::from_variables(|name| (name == variable).then(raw));
+            let error = options.unwrap_err();
+            assert!(error.to_string().starts_with(variable), "{error}");
+        }
+        let options = Options::from_variables(|name| (name == "FLAGD_SOCKET_PATH").then(raw));
+        assert_eq!(options.unwrap().address, Address::Path(raw().into()));
+    }
+
+    #[test]
+    fn an_address_is_one_of_four_kinds() {
+        for address in ["unix:/s", "unix-abstract:s", "tcp:h:1", "https://h:1"] {
+            assert_eq!(Options::at(address).unwrap().address.to_string(), address);
+        }
+        for address in ["", "h:1", "http://h:1", "grpc://h:1"] {
+            assert!(Options::at(address).is_err(), "{address}");
+        }
+    }
+
+    #[test]
     fn a_variable_that_makes_no_sense_is_named() {
         for (variable, value) in [
             ("FLAGD_PORT", "x"),
             ("FLAGD_DEADLINE_MS", "-1"),
             ("FLAGD_TLS", "perhaps"),
             ("FLAGD_CACHE", "mem"),
+            ("FLAGD_MAX_CACHE_SIZE", "many"),
+            ("FLAGD_KEEP_ALIVE_TIME_MS", "1s"),
+            ("FLAGD_RETRY_GRACE_PERIOD", "1.5"),
             ("FLAGD_RESOLVER", "in-process"),
+            ("FLAGD_TARGET_URI", "envoy://h:1/s"),
             ("FLAGD_FATAL_STATUS_CODES", "NO_SUCH"),
         ] {
             let error = of(&[(variable, value)]).unwrap_err();

@@ -30,6 +30,12 @@ pub enum ProviderError {
     /// There is no way to the daemon.
     #[error(transparent)]
     Channel(#[from] ChannelError),
+    /// The selector cannot be sent: a header is one line of visible characters.
+    #[error("no header can carry the selector {selector:?}")]
+    Selector {
+        /// The selector.
+        selector: String,
+    },
 }
 
 impl ProviderError {
@@ -38,6 +44,7 @@ impl ProviderError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Channel(error) => error.hint(),
+            Self::Selector { .. } => Some("say flagSetId=ID or source=ADDRESS".to_owned()),
         }
     }
 }
@@ -60,6 +67,11 @@ impl Provider {
     /// # Errors
     /// Only what can be known without connecting.
     pub fn new(options: Options) -> Result<Self, ProviderError> {
+        let mut probe = Request::new(());
+        if follow::select_flags(&options.selector, &mut probe).is_err() {
+            let selector = options.selector;
+            return Err(ProviderError::Selector { selector });
+        }
         let channel = options.channel.clone().lazy(options.address.clone())?;
         Ok(Self {
             shared: Arc::new(Shared::new(options)),

@@ -49,9 +49,12 @@ impl Shared {
     /// The daemon tells of changes from now on.
     pub(crate) fn ready(&self) {
         self.cache().open();
-        if self.standing.send_replace(Standing::Ready) != Standing::Ready {
-            self.tell(Event::Ready);
-        }
+        let event = match self.standing.send_replace(Standing::Ready) {
+            // A stream that had grown old was replaced; what changed in between, nobody told.
+            Standing::Ready => Event::ConfigurationChanged { flags: Vec::new() },
+            _ => Event::Ready,
+        };
+        self.tell(event);
     }
 
     /// Flags changed; without keys any of them may have.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use nigh::Policy;
 
@@ -155,12 +156,14 @@ pub struct StartArgs {
     )]
     pub log_format: Option<String>,
     /// Log more.
-    #[arg(short = 'x', long, env = "FLAGD_DEBUG")]
+    #[arg(short = 'x', long, env = "FLAGD_DEBUG", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value = "false", hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new(),
+        action = clap::ArgAction::Set)]
     pub debug: bool,
     /// Longest life of a stream, such as 10m; 0 for no end.
     #[arg(long, env = "FLAGD_STREAM_DEADLINE", value_name = "TIME", value_parser = duration)]
     pub stream_deadline: Option<Duration>,
-    /// Bytes of one request's body. Default 1000000.
+    /// Bytes of one request's body; 0 for 256 MiB. Default 1000000.
     #[arg(
         short = 'B',
         long,
@@ -169,7 +172,7 @@ pub struct StartArgs {
         alias = "max-request-body-bytes"
     )]
     pub max_request_body: Option<usize>,
-    /// Bytes of one request's headers.
+    /// Bytes of one request's headers; 0 for 1 MiB.
     #[arg(
         short = 'R',
         long,
@@ -179,7 +182,9 @@ pub struct StartArgs {
     )]
     pub max_request_header: Option<u32>,
     /// Leave out sync's deprecated GetMetadata.
-    #[arg(long, env = "FLAGD_DISABLE_SYNC_METADATA")]
+    #[arg(long, env = "FLAGD_DISABLE_SYNC_METADATA", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", default_value = "false", hide_default_value = true, value_name = "BOOL",
+        value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set)]
     pub disable_sync_metadata: bool,
     /// How `fractional` makes buckets. Default v2.
     #[arg(long, env = "FLAGD_FRACTIONAL", value_enum, value_name = "GENERATION")]
@@ -191,7 +196,7 @@ pub struct StartArgs {
     #[arg(long, hide = true, value_name = "TIME")]
     pub keep_alive_min_time: Option<String>,
     /// Understood and without effect.
-    #[arg(long, hide = true, num_args = 0..=1, value_name = "BOOL")]
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, value_name = "BOOL")]
     pub keep_alive_permit_without_stream: Option<Option<bool>>,
     /// Not supported: metrics are at /metrics.
     #[arg(short = 't', long, env = "FLAGD_METRICS_EXPORTER", hide = true)]
@@ -199,6 +204,18 @@ pub struct StartArgs {
     /// Not supported.
     #[arg(short = 'o', long, env = "FLAGD_OTEL_COLLECTOR_URI", hide = true)]
     pub otel_collector_uri: Option<String>,
+    /// Not supported.
+    #[arg(short = 'D', long, env = "FLAGD_OTEL_CERT_PATH", hide = true)]
+    pub otel_cert_path: Option<String>,
+    /// Not supported.
+    #[arg(short = 'K', long, env = "FLAGD_OTEL_KEY_PATH", hide = true)]
+    pub otel_key_path: Option<String>,
+    /// Not supported.
+    #[arg(short = 'A', long, env = "FLAGD_OTEL_CA_PATH", hide = true)]
+    pub otel_ca_path: Option<String>,
+    /// Not supported.
+    #[arg(short = 'I', long, env = "FLAGD_OTEL_RELOAD_INTERVAL", hide = true)]
+    pub otel_reload_interval: Option<String>,
 }
 
 /// Arguments of `check`.

@@ -17,6 +17,10 @@ use crate::source::{Hub, Sources};
 /// Time that running calls get after the first signal, as flagd has it.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// Bytes of a request's body and headers where flagd would set no limit.
+const BODY_BYTES_MAX: usize = 256 << 20;
+const HEADER_BYTES_MAX: u32 = 1 << 20;
+
 /// Connections per uid: in a pod all clients may be one user.
 const CONNECTIONS_PER_UID_MAX: usize = 1024;
 
@@ -29,7 +33,15 @@ pub(super) async fn run(args: StartArgs, stands_in: bool) -> Result<(), Failure>
     }
     // Before anybody can be told that we are ready: whoever hears it may send a signal at once.
     let (drain, cut) = stop_signals().map_err(Failure::Io)?;
-    if args.otel_collector_uri.is_some() || args.metrics_exporter.is_some() {
+    let telemetry = [
+        &args.metrics_exporter,
+        &args.otel_collector_uri,
+        &args.otel_cert_path,
+        &args.otel_key_path,
+        &args.otel_ca_path,
+        &args.otel_reload_interval,
+    ];
+    if telemetry.into_iter().any(Option::is_some) {
         tracing::warn!("OpenTelemetry export is not supported; Prometheus reads /metrics");
     }
     let generation = args.fractional.unwrap_or(Generation::V2);
@@ -85,7 +97,11 @@ fn options(settings: &config::Settings) -> Options {
         pins: args.pin.clone(),
         stream_deadline: args.stream_deadline.filter(|life| !life.is_zero()),
         keep_alive: KEEP_ALIVE,
-        request_bytes_max: args.max_request_body.unwrap_or(REQUEST_BYTES_MAX),
+        request_bytes_max: match args.max_request_body {
+            None => REQUEST_BYTES_MAX,
+            Some(0) => BODY_BYTES_MAX,
+            Some(bytes) => bytes,
+        },
         cors_origins: args.cors_origin.clone(),
         disable_sync_metadata: args.disable_sync_metadata,
     }
@@ -96,6 +112,7 @@ fn limits(args: &StartArgs) -> nigh::Limits {
     limits.connections.drain_time = DRAIN;
     limits.connections.connections_per_uid_max = CONNECTIONS_PER_UID_MAX;
     if let Some(bytes) = args.max_request_header {
+        let bytes = if bytes == 0 { HEADER_BYTES_MAX } else { bytes };
         limits.http2.header_list_bytes_max = bytes;
         limits.http1.buffer_bytes_max = usize::try_from(bytes).unwrap_or(usize::MAX).max(8192);
     }

@@ -166,6 +166,62 @@ fn start_opens_only_what_is_named_and_is_told_by_a_configuration() {
     assert!(!Path::new(&socket).exists());
 }
 
+/// What `socket` answers to a Connect call about flag `a`, by curl.
+fn asked(socket: &Path, body: &str) -> Value {
+    let url = "http://localhost/flagd.evaluation.v1.Service/ResolveInt";
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--max-time", "30", "--unix-socket"])
+        .arg(socket)
+        .args(["-H", "Content-Type: application/json", "-d", body, url]);
+    serde_json::from_slice(&curl.output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn whatever_flagd_understands_is_understood() {
+    let rule = json!({"if": [{"==": [{"var": "from"}, "variable"]}, "v", "w"]});
+    let flags = Flags::new(&json!({"a": {
+        "state": "ENABLED", "variants": {"v": 1, "w": 2}, "defaultVariant": "w", "targeting": rule,
+    }}));
+    let source = format!("file:{}", flags.path.display());
+    let socket = flags.path.with_file_name("s");
+    let text = socket.to_str().unwrap();
+    let ask = r#"{"flagKey": "a", "context": {}}"#;
+    let words = format!(
+        "start -f {source} -d {text} -X from=variable,b=c -H X-Tier=tier -C * -z json --debug=true -B 0 -R 0 \
+         -t otel -o otel:4317 -D c.pem -K k.pem -A ca.pem -I 1h --stream-deadline 10m --keep-alive-min-time 30s \
+         --keep-alive-permit-without-stream=false --disable-sync-metadata=false"
+    );
+    let mut daemon = Running::start(program().args(words.split_whitespace()));
+    assert!(
+        daemon
+            .until("OpenTelemetry export is not supported")
+            .starts_with('{')
+    );
+    daemon.until("Flag IResolver listening at");
+    assert_eq!(asked(&socket, ask)["value"], "1");
+    assert_eq!(daemon.terminate(), Some(0));
+
+    let variables = [
+        ("FLAGD_URI", &*source),
+        ("FLAGD_SOCKET_PATH", text),
+        ("FLAGD_CONTEXT_VALUE", "from=variable"),
+        ("FLAGD_LOG_FORMAT", "json"),
+        ("FLAGD_DEBUG", "1"),
+        ("FLAGD_DISABLE_SYNC_METADATA", "true"),
+        ("FLAGD_MAX_REQUEST_BODY", "5"),
+        ("FLAGD_OTEL_RELOAD_INTERVAL", "1h"),
+    ];
+    let mut daemon = Running::start(program().arg("start").envs(variables));
+    assert!(daemon.until("is read").contains("DEBUG"), "FLAGD_DEBUG");
+    daemon.until("Flag IResolver listening at");
+    assert_eq!(
+        asked(&socket, ask)["code"],
+        "resource_exhausted",
+        "FLAGD_MAX_REQUEST_BODY"
+    );
+    assert_eq!(daemon.terminate(), Some(0));
+}
+
 #[test]
 fn a_stale_socket_is_no_obstacle() {
     let flags = Flags::new(&json!({"a": flag(1)}));

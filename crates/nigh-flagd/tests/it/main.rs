@@ -14,6 +14,7 @@ mod gherkin;
 mod pod;
 mod protocols;
 mod provider;
+mod provider_options;
 mod remote;
 mod replace;
 mod scenarios;

@@ -211,7 +211,9 @@ impl Stage {
 
     /// The options that the environment makes, one by one as the scenarios name them.
     fn option(&self, name: &str) -> Option<String> {
-        let options = Options::from_variables(|variable| self.variables.get(variable).cloned());
+        let options = Options::from_variables(|variable| {
+            self.variables.get(variable).map(std::ffi::OsString::from)
+        });
         let options = options.unwrap();
         let milliseconds = |time: Duration| time.as_millis().to_string();
         let address = match &options.address {

@@ -245,7 +245,7 @@ impl Front {
     /// See [`FrontError`]; no caller can cause one. When one listener breaks the others are drained.
     ///
     /// # Cancel safety
-    /// Dropping the future closes every listener and connection at once.
+    /// Dropping the future removes every name at once, and lets the runtime close every listener and connection.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Drained, FrontError> {
         let Self {
             doors,
@@ -270,6 +270,12 @@ impl Front {
             others_serve,
         );
         let (porter, relay) = (Arc::new(porter), Arc::new(Relay::default()));
+        let _names = Names(
+            doors
+                .iter()
+                .map(|door| Arc::clone(&door.listener))
+                .collect(),
+        );
         let mut open = JoinSet::new();
         let (mut listeners, mut arrivals) = (Vec::new(), Vec::new());
         for (place, (door, orders)) in doors.into_iter().zip(orders).enumerate() {
@@ -308,6 +314,19 @@ impl Front {
         tokio::select! {
             concluded = conclude(open, &porter, &manager, shutdown, replaceable) => concluded,
             never = manager.keep_alive(&porter) => match never {},
+        }
+    }
+}
+
+/// The names of a server that is dropped while it runs. Its doors are tasks, which end when the runtime comes to it: a
+/// process that exits first would leave the names behind.
+struct Names(Vec<Arc<Listener>>);
+
+impl Drop for Names {
+    fn drop(&mut self) {
+        for listener in &self.0 {
+            // The listener tries again, and says so, when it is dropped itself.
+            let _ = listener.unpublish();
         }
     }
 }

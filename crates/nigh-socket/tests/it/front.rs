@@ -256,3 +256,26 @@ async fn an_acceptor_yields_packet_connections() {
     client.send(&[IoSlice::new(b"x")], &[]).await.unwrap();
     assert_eq!(packet(server.recv(&mut [0; 8]).await.unwrap()).length, 1);
 }
+
+/// A process may exit before its runtime comes to the tasks that were aborted.
+#[tokio::test]
+async fn a_server_that_is_dropped_has_no_name_left() {
+    let (first, second) = (TempSocket::private(), TempSocket::private());
+    let mut front = Front::new(Limits::default(), Arc::default());
+    for socket in [&first, &second] {
+        let listener = Listener::options().bind(socket.address()).unwrap();
+        front.listen(listener, Policy::any(), Arc::new(Echo(SocketKind::Stream)));
+    }
+    let mut running = Box::pin(front.run(std::future::pending()));
+    let mut called = Box::pin(async {
+        let mut stream = tokio::net::UnixStream::connect(first.path()).await.unwrap();
+        stream.write_all(b"ping").await.unwrap();
+        stream.read_exact(&mut [0; 4]).await.unwrap();
+    });
+    tokio::select! {
+        ended = &mut running => panic!("{ended:?}"),
+        () = &mut called => {}
+    }
+    drop(running);
+    assert!(!first.path().exists() && !second.path().exists());
+}
