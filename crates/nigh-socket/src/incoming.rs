@@ -318,10 +318,15 @@ impl Hold {
 
     /// Looks at the server's drain anew, after a connection was not [passed on](Self::pass_on): the server may serve on.
     pub fn renew_drain(&mut self) -> Option<Drain> {
-        if let Some(desk) = &self.desk {
-            self.drain = Some(desk.drain());
-        }
+        self.drain = self.current_drain();
         self.drain.clone()
+    }
+
+    /// As [`renew_drain`](Self::renew_drain), without keeping it.
+    #[must_use]
+    pub fn current_drain(&self) -> Option<Drain> {
+        let renewed = self.desk.as_ref().map(Desk::drain);
+        renewed.or_else(|| self.drain.clone())
     }
 }
 

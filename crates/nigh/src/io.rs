@@ -1,6 +1,7 @@
 //! The byte stream a wire is served on: plain or TLS, with what was read while telling the wires apart.
 
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ pub(crate) enum Socket {
 
 /// A stream that is no socket.
 #[cfg(test)]
-pub(crate) trait Memory: Carrier + FdSend + Send + std::fmt::Debug {}
+pub(crate) trait Memory: Carrier + FdSend + Send + Sync + std::fmt::Debug {}
 
 #[cfg(test)]
 impl Carrier for Box<dyn Memory> {
@@ -253,6 +254,44 @@ impl Io {
             Transport::Plain(Socket::WithFds(socket)) => Some(socket.carrier()),
             _ => None,
         }
+    }
+
+    /// Whether it is a socket, of an admitted caller, and nothing lies between it and this.
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self.transport, Transport::Plain(_)) && self.allowance.is_none()
+    }
+
+    /// The socket, if nothing lies between it and this, and nothing that was read is still here.
+    pub(crate) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        match &self.transport {
+            _ if !self.first.is_empty() || self.allowance.is_some() => None,
+            Transport::Plain(Socket::Bare(stream)) => Some(stream.as_fd()),
+            Transport::Plain(Socket::WithFds(socket)) => Some(socket.carrier().as_fd()),
+            _ => None,
+        }
+    }
+
+    /// Waits until there is something to read, or the end; for a plain socket.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        match &self.transport {
+            _ if !self.first.is_empty() => Ok(()),
+            Transport::Plain(Socket::Bare(stream)) => stream.readable().await,
+            Transport::Plain(Socket::WithFds(socket)) => socket.carrier().readable().await,
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Has the kernel refuse what the peer sends from now on, where it does so for certain: on a Unix socket. What was
+    /// sent is still read.
+    pub(crate) fn shut(&self) -> bool {
+        let shut = |unix: &UnixStream| match unix.shut(Shutdown::Read) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!("a connection is left without notice: {error}");
+                false
+            }
+        };
+        self.unix().is_some_and(shut)
     }
 
     /// Goes on over `lane`, beside a duplicate of the Unix socket.

@@ -88,6 +88,26 @@ impl UnixStream {
 }
 
 impl UnixStream {
+    /// Waits until there is something to read, or the end; reads nothing.
+    ///
+    /// # Errors
+    /// When the reactor is gone.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.socket.read(|_| Some(())).await
+    }
+
+    /// Ends one or both directions. With [`Read`](std::net::Shutdown::Read) the kernel refuses what the peer sends from then
+    /// on (EPIPE); what it had sent is still received.
+    ///
+    /// # Errors
+    /// What `shutdown(2)` reports; never that the peer has gone.
+    pub fn shut(&self, how: std::net::Shutdown) -> io::Result<()> {
+        crate::seqpacket::shutdown(self.as_fd(), how)
+    }
+
     /// Waits until the peer has sent something, which is left there, or has ended its side: 0.
     pub(crate) fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
@@ -207,7 +227,7 @@ impl Stream {
     /// Cancel safe.
     pub async fn readable(&self) -> io::Result<()> {
         match self {
-            Self::Unix(stream) => stream.socket.read(|_| Some(())).await,
+            Self::Unix(stream) => stream.readable().await,
             Self::Tcp(stream) => stream.readable().await,
         }
     }

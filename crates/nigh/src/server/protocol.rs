@@ -1,5 +1,6 @@
 //! Serves one stream connection: TLS if the listener has it, then whichever wire the caller speaks.
 
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::io::{Io, Socket, Transport};
 use crate::limits::Limits;
 use crate::peer::Arrival;
 use crate::tls::ServerTls;
-use crate::wire::{self, Session, Wire, WireError};
+use crate::wire::{self, BETWEEN_REQUESTS, Session, Wire, WireError};
 
 /// The protocol of every stream listener.
 pub(crate) struct Streams {
@@ -37,6 +38,8 @@ struct Caller {
     listener: Arc<nigh_socket::Address>,
     standing: Standing,
     hold: Option<Hold>,
+    /// Another process has served it, and answered its last request over HTTP/1.1.
+    is_between: bool,
 }
 
 impl Protocol for Streams {
@@ -45,23 +48,16 @@ impl Protocol for Streams {
     }
 
     fn serve(&self, connection: Connection) -> Serving {
-        let (transport, peer, listener, hold) = connection.into_parts();
-        let Ok(stream) = transport.into_stream() else {
-            return nothing();
-        };
-        let standing = Standing::Admitted;
-        self.spawnable(Caller {
-            stream,
-            peer,
-            listener,
-            standing,
-            hold: Some(hold),
-        })
+        self.admitted(connection, false)
     }
 
     fn resume(&self, connection: Connection, state: &[u8]) -> Option<Serving> {
-        // Nothing had been read from it.
-        state.is_empty().then(|| self.serve(connection))
+        match state {
+            // Nothing had been read from it.
+            [] => Some(self.admitted(connection, false)),
+            BETWEEN_REQUESTS => Some(self.admitted(connection, true)),
+            _ => None,
+        }
     }
 
     fn refuse(&self, refused: Refused) -> Serving {
@@ -93,6 +89,7 @@ impl Protocol for Streams {
             listener,
             standing,
             hold: None,
+            is_between: false,
         })
     }
 }
@@ -103,6 +100,22 @@ fn nothing() -> Serving {
 }
 
 impl Streams {
+    fn admitted(&self, connection: Connection, is_between: bool) -> Serving {
+        let (transport, peer, listener, hold) = connection.into_parts();
+        let Ok(stream) = transport.into_stream() else {
+            return nothing();
+        };
+        let standing = Standing::Admitted;
+        self.spawnable(Caller {
+            stream,
+            peer,
+            listener,
+            standing,
+            hold: Some(hold),
+            is_between,
+        })
+    }
+
     fn spawnable(&self, caller: Caller) -> Serving {
         let routes = Arc::clone(&self.routes);
         let limits = Arc::clone(&self.limits);
@@ -138,12 +151,17 @@ async fn serve(
         listener,
         standing,
         mut hold,
+        is_between,
     } = caller;
     let greeting_time = limits.connections.greeting_time;
-    if let Some(hold) = &mut hold
-        && let Silence::Elsewhere = silence(&stream, hold, greeting_time).await?
-    {
-        return Ok(());
+    if let Some(hold) = &mut hold {
+        let kind = match is_between {
+            false => Quiet::New,
+            true => Quiet::BetweenRequests,
+        };
+        if let Silence::Elsewhere = silence(&stream, hold, &limits, (kind, tls.is_some())).await? {
+            return Ok(());
+        }
     }
     let refused = matches!(standing, Standing::Refused { .. });
     // No handler will ask for a refused caller, and it costs a descriptor for a moment.
@@ -164,20 +182,12 @@ async fn serve(
     let no_descriptors = why_none(&peer, tls.is_some());
     let transport = match tls {
         None => Transport::Plain(socket),
-        Some(tls) => {
-            let handshake = tokio::time::timeout(greeting_time, tls.accept(socket));
-            let stream = handshake
-                .await
-                .map_err(|_| WireError::Silent(greeting_time))??;
-            if let Peer::Remote(remote) = &peer {
-                peer = Peer::tls(remote.address(), crate::tls::certificate(&stream));
-            }
-            Transport::ServerTls(Box::new(stream))
-        }
+        Some(tls) => shake_hands(&tls, socket, greeting_time, &mut peer).await?,
     };
     let allowance = refused.then_some(limits.connections.refusal_bytes_max);
     let mut io = Io::new(transport, allowance);
-    let drain = hold.as_ref().and_then(Hold::drain);
+    let hold = hold.map(Arc::new);
+    let drain = hold.as_ref().and_then(|hold| hold.drain());
     let Some(wire) = begin(&mut io, wires, &limits, drain.clone()).await? else {
         return Ok(());
     };
@@ -196,6 +206,7 @@ async fn serve(
                 calls,
                 limits,
                 drain,
+                hold: hold.clone(),
             },
         )
         .await;
@@ -204,16 +215,47 @@ async fn serve(
     served
 }
 
+async fn shake_hands(
+    tls: &ServerTls,
+    socket: Socket,
+    time: Duration,
+    peer: &mut Peer,
+) -> Result<Transport, WireError> {
+    let handshake = tokio::time::timeout(time, tls.accept(socket));
+    let stream = handshake.await.map_err(|_| WireError::Silent(time))??;
+    if let Peer::Remote(remote) = &*peer {
+        *peer = Peer::tls(remote.address(), crate::tls::certificate(&stream));
+    }
+    Ok(Transport::ServerTls(Box::new(stream)))
+}
+
+/// Which caller is silent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quiet {
+    New,
+    /// Of HTTP/1.1; idle it may be for as long as it might have been before.
+    BetweenRequests,
+}
+
 /// How a caller's silence ended.
 enum Silence {
     /// It speaks, or stays with this process whatever it does.
     Over,
-    /// A successor has it.
+    /// A successor has it, or it was idle for too long.
     Elsewhere,
 }
 
 /// Waits for the first byte. Who has not sent any when a successor takes over goes there: nothing of it is here.
-async fn silence(stream: &Stream, hold: &mut Hold, time: Duration) -> Result<Silence, WireError> {
+async fn silence(
+    stream: &Stream,
+    hold: &mut Hold,
+    limits: &Limits,
+    (quiet, is_tls): (Quiet, bool),
+) -> Result<Silence, WireError> {
+    let (time, state) = match quiet {
+        Quiet::New => (limits.connections.greeting_time, &[][..]),
+        Quiet::BetweenRequests => (limits.http1.head_time, BETWEEN_REQUESTS),
+    };
     let until = tokio::time::sleep(time);
     let mut until = std::pin::pin!(until);
     let mut drain = hold.drain();
@@ -224,13 +266,20 @@ async fn silence(stream: &Stream, hold: &mut Hold, time: Duration) -> Result<Sil
                 readable?;
                 return Ok(Silence::Over);
             }
-            () = &mut until => return Err(WireError::Silent(time)),
+            () = &mut until => return match quiet {
+                Quiet::New => Err(WireError::Silent(time)),
+                Quiet::BetweenRequests => Ok(Silence::Elsewhere),
+            },
             _ = begins.begun() => {}
         }
         if begins.reason() != Some(DrainReason::Replaced) {
+            // What has come by now is told so; what comes later fails at the caller, for certain.
+            if let Some(unix) = stream.as_unix().filter(|_| !is_tls) {
+                unix.shut(Shutdown::Read)?;
+            }
             break;
         }
-        if hold.pass_on(stream, &[]).await {
+        if hold.pass_on(stream, state).await {
             return Ok(Silence::Elsewhere);
         }
         // The successor would not have it, or died: then there is a new signal.

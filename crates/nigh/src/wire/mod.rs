@@ -10,13 +10,14 @@ mod toy;
 
 use std::future::Future;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use nigh_socket::lane::LaneFault;
-use nigh_socket::{Drain, DrainReason};
+use nigh_socket::{Drain, DrainReason, Hold};
 use tokio::io::AsyncReadExt as _;
 
 use crate::frame::Violation;
@@ -44,9 +45,30 @@ pub(crate) struct Session {
     pub(crate) calls: Calls,
     pub(crate) limits: Arc<Limits>,
     pub(crate) drain: Option<Drain>,
+    /// What ties the connection to its server; `None` for a caller that was refused.
+    pub(crate) hold: Option<Arc<Hold>>,
 }
 
+/// What a successor is told of a connection over HTTP/1.1 that is between two requests: there is nothing to know of it.
+pub(crate) const BETWEEN_REQUESTS: &[u8] = &[1];
+
 impl Session {
+    /// Whether a successor has the connection now, which is between two requests over HTTP/1.1.
+    pub(crate) async fn pass_on(&self, socket: Option<BorrowedFd<'_>>) -> bool {
+        match (&self.hold, socket) {
+            (Some(hold), Some(socket)) => hold.pass_on(socket, BETWEEN_REQUESTS).await,
+            _ => false,
+        }
+    }
+
+    /// Looks at the server's drain anew, after the connection was not passed on.
+    pub(crate) fn renew_drain(&mut self) {
+        if let Some(hold) = &self.hold {
+            self.drain = hold.current_drain();
+            self.calls = self.calls.clone().under(self.drain.clone());
+        }
+    }
+
     /// Whether a successor serves: nobody is to notice, so no call is lost that may be on its way.
     pub(crate) fn is_replaced(&self) -> bool {
         let reason = self.drain.as_ref().and_then(Drain::reason);

@@ -65,6 +65,7 @@ async fn conversation(standing: crate::server::Standing, words: &str) -> String 
         calls,
         limits: Arc::default(),
         drain: None,
+        hold: None,
     };
     wire.serve(io, session).await.unwrap();
     let mut answer = String::new();

@@ -6,6 +6,7 @@
     reason = "in a test a broken precondition is a failed test"
 )]
 
+mod between;
 mod calls;
 mod codec;
 mod common;

@@ -17,9 +17,9 @@ use tonic::Code;
 
 use crate::common::payload;
 
-struct Replaceable {
+pub(crate) struct Replaceable {
     service: TestService,
-    counters: Arc<Counters>,
+    pub(crate) counters: Arc<Counters>,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<Drained, ServerError>>,
 }
@@ -30,7 +30,7 @@ fn control(place: &TempSocket) -> Address {
 
 impl Replaceable {
     /// The first server, or the one that replaces the one before.
-    async fn start(place: &TempSocket, drain: Duration) -> Self {
+    pub(crate) async fn start(place: &TempSocket, drain: Duration) -> Self {
         let options = HandoverOptions::default();
         let mut succession = Succession::begin(control(place), options).await.unwrap();
         let listener = succession.listen(&Listener::options(), place.address().as_str());
@@ -55,17 +55,17 @@ impl Replaceable {
         }
     }
 
-    async fn ended(self) -> Drained {
+    pub(crate) async fn ended(self) -> Drained {
         self.running.await.unwrap().unwrap()
     }
 
-    async fn stopped(self) -> Drained {
+    pub(crate) async fn stopped(self) -> Drained {
         self.stop.send(()).unwrap();
         self.running.await.unwrap().unwrap()
     }
 }
 
-const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 async fn client(place: &TempSocket, wire: Wire) -> TestClient<Channel> {
     let options = Channel::options().wire(wire).wait(false);
@@ -115,30 +115,6 @@ async fn what_outlasts_the_drain_of_a_replaced_server_is_cut_off_and_counted() {
     let new = Replaceable::start(&place, LONG).await;
     assert_eq!(old.ended().await.cut_off, 1);
     assert_eq!(held.await.unwrap().unwrap_err().code(), Code::Unavailable);
-    new.stopped().await;
-}
-
-#[tokio::test]
-async fn an_idle_http1_caller_is_answered_once_more_and_told_to_close() {
-    let place = TempSocket::private();
-    let old = Replaceable::start(&place, LONG).await;
-    let mut stream = tokio::net::UnixStream::connect(place.path()).await.unwrap();
-    let request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
-    stream.write_all(request).await.unwrap();
-    let mut first = [0; 512];
-    let length = stream.read(&mut first).await.unwrap();
-    assert!(!String::from_utf8_lossy(&first[..length]).contains("connection: close"));
-    let new = Replaceable::start(&place, LONG).await;
-    while new.service.runs().started == 0 {
-        let called = client(&place, Wire::Http2).await.echo(payload("")).await;
-        called.unwrap();
-    }
-    stream.write_all(request).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(answer.contains("connection: close"), "{answer}");
-    assert!(old.ended().await.is_replaced);
     new.stopped().await;
 }
 

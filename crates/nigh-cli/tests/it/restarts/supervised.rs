@@ -96,14 +96,9 @@ fn current(run: &Supervised) -> Pid {
     Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
 }
 
-/// dRPC has no way to say that a connection ends after the next answer: the old server has it until it is cut off, which
-/// comes early here, for the supervisor keeps eight old ones at most. Over HTTP/2 it was seen once that a connection ended
-/// under a call: docs/restarts.md.
+/// Over HTTP/2 it was seen once that a connection ended under a call: docs/restarts.md.
 fn may_fail(failed: &Failed) -> bool {
-    match failed.kind {
-        Kind::DrpcChunked | Kind::DrpcLegacy => true,
-        _ => failed.is_unavailable,
-    }
+    matches!(failed.kind, Kind::Http2 | Kind::Tcp) && failed.is_unavailable
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -43,6 +43,7 @@ impl Peer {
             calls: calls_for_tests(standing),
             limits: Arc::new(limits),
             drain: None,
+            hold: None,
         };
         let io = Io::new(
             Transport::Plain(crate::io::Socket::Bare(nigh_socket::Stream::Unix(ours))),

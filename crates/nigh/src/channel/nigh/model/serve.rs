@@ -51,6 +51,7 @@ impl Handlers {
             calls: calls_to_for_tests(handler, Standing::Admitted).linked(io.link()),
             limits: Arc::new(limits),
             drain: Some(drain),
+            hold: None,
         };
         let nigh = wire::all().into_iter().find(|wire| wire.name() == "nigh");
         nigh.unwrap().serve(io, session)
