@@ -1,7 +1,10 @@
-//! A document taken apart: its flags one by one, JSON ones not read further yet.
+//! A document taken apart: its flags one by one, as JSON text that is not read further yet.
 //!
 //! JSON is looked through once for where each flag begins and ends; whoever makes the flag reads that piece, so that
-//! several threads share the reading and no value of the whole document is ever built.
+//! several threads share the reading and no value of the whole document is ever built. What is read as values, YAML,
+//! becomes such pieces: values that one thread makes and others free cost more than that.
+
+use std::borrow::Cow;
 
 use serde_json::Value;
 
@@ -36,28 +39,11 @@ impl Spot {
     }
 }
 
-/// A flag as it was written.
-#[derive(Debug)]
-pub(super) enum Written<'t> {
-    Text(&'t str),
-    Value(Value),
-}
-
-impl Written<'_> {
-    /// Its value. The error's place is one in this piece of the text alone.
-    pub(super) fn read(self) -> Result<Value, serde_json::Error> {
-        match self {
-            Self::Text(text) => serde_json::from_str(text),
-            Self::Value(value) => Ok(value),
-        }
-    }
-}
-
 /// What a document says.
 #[derive(Debug)]
 pub(super) struct Document<'t> {
-    /// In the order of their keys, or that of the array.
-    pub(super) flags: Vec<(Spot, Written<'t>)>,
+    /// Each as JSON text, in the order of their keys, or that of the array.
+    pub(super) flags: Vec<(Spot, Cow<'t, str>)>,
     /// Null for none.
     pub(super) metadata: Value,
     /// Null for none.
@@ -96,12 +82,12 @@ impl<'t> Document<'t> {
         let flags = match scan::members(flags) {
             Some(flags) => unique(flags)?
                 .into_iter()
-                .map(|(key, text)| (Spot::Member(key), Written::Text(text)))
+                .map(|(key, text)| (Spot::Member(key), Cow::Borrowed(text)))
                 .collect(),
             None => scan::items(flags)?
                 .into_iter()
                 .enumerate()
-                .map(|(index, text)| (Spot::Item(index), Written::Text(text)))
+                .map(|(index, text)| (Spot::Item(index), Cow::Borrowed(text)))
                 .collect(),
         };
         Some(Self {
@@ -128,12 +114,12 @@ impl<'t> Document<'t> {
             None | Some(Value::Null) => return Err((Vec::new(), Fault::NoFlags)),
             Some(Value::Object(flags)) => flags
                 .into_iter()
-                .map(|(key, flag)| (Spot::Member(key), Written::Value(flag)))
+                .map(|(key, flag)| (Spot::Member(key), Cow::Owned(flag.to_string())))
                 .collect(),
             Some(Value::Array(flags)) => flags
                 .into_iter()
                 .enumerate()
-                .map(|(index, flag)| (Spot::Item(index), Written::Value(flag)))
+                .map(|(index, flag)| (Spot::Item(index), Cow::Owned(flag.to_string())))
                 .collect(),
             Some(other) => return wrong(vec![Step::Member("flags".into())], "\"flags\"", &other),
         };

@@ -61,11 +61,20 @@ enum Open {
     },
 }
 
+/// A value that aliases may put in.
+#[derive(Clone)]
+struct Anchored {
+    value: Value,
+    /// Values in it, and levels.
+    count: usize,
+    depth: usize,
+}
+
 #[derive(Default)]
 struct Builder {
     /// What is being read, outermost first, with its anchor.
     open: Vec<(Open, usize)>,
-    anchors: HashMap<usize, Value>,
+    anchors: HashMap<usize, Anchored>,
     aliased: usize,
     done: Option<Value>,
 }
@@ -93,13 +102,17 @@ impl Builder {
                 self.add(value, anchor)
             }
             Event::Alias(anchor) => {
-                let value = self.anchors.get(&anchor).cloned();
-                let value =
-                    value.ok_or_else(|| Fault::Syntax("an alias inside its own anchor".into()))?;
-                self.aliased += count(&value);
+                let Some(found) = self.anchors.get(&anchor) else {
+                    return Err(Fault::Syntax("an alias inside its own anchor".into()));
+                };
+                self.aliased += found.count;
                 if self.aliased > ALIASED_MAX {
                     return Err(Fault::Syntax("its aliases make it too large".into()));
                 }
+                if self.open.len() + found.depth > DEPTH_MAX {
+                    return Err(too_deep());
+                }
+                let value = found.value.clone();
                 self.add(value, 0)
             }
             Event::DocumentStart(_) if self.done.is_some() => Err(Fault::Syntax(
@@ -111,7 +124,7 @@ impl Builder {
 
     fn enter(&mut self, open: Open, anchor: usize) -> Result<(), Fault> {
         if self.open.len() >= DEPTH_MAX {
-            return Err(Fault::Syntax(format!("deeper than {DEPTH_MAX} levels")));
+            return Err(too_deep());
         }
         self.open.push((open, anchor));
         Ok(())
@@ -119,7 +132,14 @@ impl Builder {
 
     fn add(&mut self, value: Value, anchor: usize) -> Result<(), Fault> {
         if anchor != 0 {
-            self.anchors.insert(anchor, value.clone());
+            let (count, depth) = size(&value);
+            let value = value.clone();
+            let anchored = Anchored {
+                value,
+                count,
+                depth,
+            };
+            self.anchors.insert(anchor, anchored);
         }
         match self.open.last_mut() {
             None => self.done = Some(value),
@@ -147,11 +167,20 @@ fn key_text(value: &Value) -> Result<String, Fault> {
     }
 }
 
-fn count(value: &Value) -> usize {
+fn too_deep() -> Fault {
+    Fault::Syntax(format!("deeper than {DEPTH_MAX} levels"))
+}
+
+/// How many values there are in `value`, and how many levels.
+fn size(value: &Value) -> (usize, usize) {
+    let add = |(count, depth): (usize, usize), inner: &Value| {
+        let (more, below) = size(inner);
+        (count + more, depth.max(below + 1))
+    };
     match value {
-        Value::Array(items) => 1 + items.iter().map(count).sum::<usize>(),
-        Value::Object(members) => 1 + members.values().map(count).sum::<usize>(),
-        _ => 1,
+        Value::Array(items) => items.iter().fold((1, 1), add),
+        Value::Object(members) => members.values().fold((1, 1), add),
+        _ => (1, 0),
     }
 }
 
@@ -307,7 +336,18 @@ mod tests {
             error.to_string(),
             "line 2, column 4: the key \"a\" is there twice"
         );
+    }
+
+    #[test]
+    fn no_text_becomes_a_deep_or_a_large_value() {
         let deep = "[".repeat(200);
+        assert!(parse(&deep).unwrap_err().to_string().contains("128"));
+        // Aliases of aliases are no way around.
+        let mut deep = String::from("a0: &a0 x\n");
+        for (from, to) in (0..100).zip(1..) {
+            let (open, close) = ("[".repeat(50), "]".repeat(50));
+            deep.push_str(&format!("a{to}: &a{to} {open}*a{from}{close}\n"));
+        }
         assert!(parse(&deep).unwrap_err().to_string().contains("128"));
         let mut bomb = String::from("a: &a [x, x, x, x, x, x, x, x, x, x]\n");
         for (a, b) in ('a'..'h').zip('b'..'i') {
