@@ -1,14 +1,13 @@
 //! A document taken apart: its flags one by one, as JSON text that is not read further yet.
 //!
 //! JSON is looked through once for where each flag begins and ends; whoever makes the flag reads that piece, so that
-//! several threads share the reading and no value of the whole document is ever built. What is read as values, YAML,
-//! becomes such pieces: values that one thread makes and others free cost more than that.
+//! several threads share the reading and no value of the whole document is ever built. YAML is
+//! written as JSON first.
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::SOURCE_BYTES_MAX;
 use super::error::{Fault, LoadError};
 use super::place::Step;
 use super::scan;
@@ -51,14 +50,12 @@ pub(super) struct Document<'t> {
 }
 
 impl<'t> Document<'t> {
-    pub(super) fn read(text: &'t str, format: Format) -> Result<Self, LoadError> {
-        if format == Format::Json
-            && text.len() <= SOURCE_BYTES_MAX
-            && let Some(document) = Self::of_json(text)
-        {
+    /// Of `text`, which is `json` as JSON.
+    pub(super) fn read(json: &'t str, text: &str, format: Format) -> Result<Self, LoadError> {
+        if let Some(document) = Self::of_json(json) {
             return Ok(document);
         }
-        // YAML, or something is wrong: the whole is read as values, which says what and where.
+        // Something is wrong, or a key is there twice: the whole is read as values, which says what and where.
         let whole = text::parse(text, format)?;
         Self::of_value(whole).map_err(|(path, fault)| LoadError {
             place: text::locate(text, format, &path),

@@ -34,7 +34,8 @@ pub struct FlagSet {
 /// # Errors
 /// When it cannot be used at all: see [`Fault`].
 pub fn load(text: &str, format: Format, evaluator: &Evaluator) -> Result<FlagSet, LoadError> {
-    let document = Document::read(text, format)?;
+    let json = text::as_json(text, format)?;
+    let document = Document::read(&json, text, format)?;
     let located = |(path, fault): Failure| {
         let whole = match fault {
             // Its place is known within the flag's own piece only: reading all of it tells.
@@ -47,7 +48,7 @@ pub fn load(text: &str, format: Format, evaluator: &Evaluator) -> Result<FlagSet
         })
     };
     // An escape could stand for any of its letters.
-    let has_refs = text.contains("$ref") || text.contains("\\u") || format == Format::Yaml;
+    let has_refs = json.contains("$ref") || json.contains("\\u");
     let (flags, notes) = flags(document, evaluator, has_refs).map_err(located)?;
     let notes = notes.into_iter().map(|(path, warning)| Note {
         place: text::locate(text, format, &path),
