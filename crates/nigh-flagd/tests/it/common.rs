@@ -1,6 +1,6 @@
 //! A daemon in this process, on a private socket, for as long as the test holds it.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, mpsc};
@@ -108,6 +108,13 @@ impl Daemon {
 
 pub(crate) fn source(file: &Path) -> Source {
     Source::parse(&format!("file:{}", file.display())).unwrap()
+}
+
+/// Says something of a test that passes, which `println!` would keep to itself.
+pub(crate) fn tell(line: &str) {
+    std::io::stderr()
+        .write_all(format!("{line}\n").as_bytes())
+        .unwrap();
 }
 
 /// A file of flags in a directory of its own.

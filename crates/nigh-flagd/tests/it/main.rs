@@ -6,6 +6,7 @@
     reason = "in a test's helper a broken precondition is a failed test"
 )]
 
+mod callers;
 mod command;
 mod common;
 mod events;

@@ -15,7 +15,7 @@ use open_feature::{EvaluationContext, StructValue, Value as Open};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::common::Running;
+use crate::common::{Running, tell};
 use crate::gherkin::{self, Case, arguments, same, typed};
 use crate::provider::event;
 use crate::testbed::{merged_flags, testbed};
@@ -395,7 +395,9 @@ fn the_testbeds_scenarios_on_a_socket_pass() {
         }
     }
     let failed = failures.len();
-    println!("testbed scenarios: {passed} passed ({on_socket} @unixsocket), {failed} failed");
+    tell(&format!(
+        "testbed scenarios: {passed} passed ({on_socket} @unixsocket), {failed} failed"
+    ));
     assert!(failures.is_empty(), "{failures:#?}");
     assert!(passed > 30 && on_socket > 3, "{passed} {on_socket}");
 }

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tonic::{Code, Request, Status};
 
-use crate::common::{Daemon, source};
+use crate::common::{Daemon, source, tell};
 use crate::gherkin::{self, Backend, Details, Question};
 
 /// The testbed inside the published provider's package, fetched if need be and possible.
@@ -251,10 +251,10 @@ fn run(view: &str, fractional: Fractional) {
                 Err(error) => failures.push(format!("{}: {error}", case.name)),
             }
         }
-        println!(
-            "testbed {name} {view}: {passed} passed, {} failed",
-            failures.len()
-        );
+        let failed = failures.len();
+        tell(&format!(
+            "testbed {name} {view}: {passed} passed, {failed} failed"
+        ));
         assert!(failures.is_empty(), "{failures:#?}");
         assert!(passed > 50, "{passed}");
     }
