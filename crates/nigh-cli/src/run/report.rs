@@ -34,6 +34,9 @@ pub(crate) fn render(status: &Value, manner: Manner) -> String {
             line(label, instance(&status[key]));
         }
     }
+    if status["asked_again"] == true && !status["next"].is_object() {
+        line("next", "waits until an old one has ended".to_owned());
+    }
     for old in status["old"].as_array().into_iter().flatten() {
         line("old", instance(old));
     }

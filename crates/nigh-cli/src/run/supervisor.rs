@@ -27,7 +27,7 @@ use crate::error::Failure;
 /// Messages of instances that wait to be looked at.
 const EVENTS_MAX: usize = 64;
 
-/// Old ones that still end; the eldest is killed when there would be more.
+/// Old ones that still end. With so many, a wish for a new one waits until one has: none is killed early for it.
 const OLD_MAX: usize = 8;
 
 /// What an ended instance has left behind: its process group.
@@ -66,7 +66,7 @@ pub(crate) struct Supervisor {
     backoff: Backoff,
     /// When the next one is started, while there is none.
     starts_at: Option<Instant>,
-    /// Somebody asked for a new one while there was one on the way.
+    /// Somebody asked for a new one while there was one on the way, or too many old ones.
     replace_again: bool,
     /// The command has been seen to run, and to say when it is ready.
     has_run: bool,
@@ -201,6 +201,11 @@ impl Supervisor {
             self.starts_at = Some(Instant::now());
             return;
         }
+        if self.old.len() >= OLD_MAX {
+            self.replace_again = true;
+            tracing::info!("replaced when one of the {OLD_MAX} old ones has ended");
+            return;
+        }
         if let Some(manager) = &self.manager
             && let Err(error) = manager.reloading()
         {
@@ -320,9 +325,6 @@ impl Supervisor {
         };
         old.stop(Instant::now() + self.plan.stop_time);
         self.old.push(old);
-        if self.old.len() > OLD_MAX {
-            self.old[0].kill();
-        }
     }
 
     fn ended(&mut self, pid: u32, end: End) {
@@ -330,6 +332,9 @@ impl Supervisor {
         if let Some(place) = self.old.iter().position(is) {
             let old = self.old.remove(place);
             self.bury(&old, end);
+            if self.next.is_none() && !self.is_ending && std::mem::take(&mut self.replace_again) {
+                self.replace();
+            }
         } else if let Some(next) = self.next.take_if(|next| is(next)) {
             self.bury(&next, end);
             tracing::error!(

@@ -3,10 +3,12 @@
 
 use std::os::fd::AsFd as _;
 
-use nigh::{Address, Drained, Limits, Listener, Policy, Server, ServerError};
+use nigh::{
+    Address, Drained, HandoverOptions, Limits, Listener, Policy, Server, ServerError, Succession,
+};
 use nigh_testkit::{TempSocket, inherited};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -15,12 +17,12 @@ use crate::replaced::{LONG, Replaceable};
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
 /// A request and its answer, which ends with its body.
-async fn ask(stream: &mut UnixStream) -> String {
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> String {
     stream.write_all(REQUEST).await.unwrap();
     answer(stream).await
 }
 
-async fn answer(stream: &mut UnixStream) -> String {
+async fn answer<S: AsyncRead + Unpin>(stream: &mut S) -> String {
     let mut answer = Vec::new();
     while !answer.ends_with(b"here") {
         let read = stream.read_buf(&mut answer).await.unwrap();
@@ -50,6 +52,42 @@ async fn an_idle_http1_connection_goes_to_the_successor_and_its_caller_notices_n
     assert!(!closes(&ask(&mut stream).await));
     drop(stream);
     old.stopped().await;
+}
+
+/// A server on TCP that the next one replaces.
+async fn replaceable_over_tcp(place: &TempSocket, at: &str) -> (Address, Served) {
+    let control = Address::Path(place.path().with_file_name("control"));
+    let mut succession = Succession::begin(control, HandoverOptions::default())
+        .await
+        .unwrap();
+    let bound = succession.listen(&Listener::options(), at).unwrap();
+    let at = bound.address().clone();
+    let server = Server::new()
+        .policy(Policy::any())
+        .fallback(axum::Router::new().route("/", axum::routing::get(|| async { "here" })))
+        .listen(bound)
+        .replaceable(succession);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(server.run(async move { drop(stopped.await) }));
+    (at, Served { stop, running })
+}
+
+#[tokio::test]
+async fn an_idle_http1_connection_over_tcp_goes_to_the_successor_too() {
+    let place = TempSocket::private();
+    let (at, old) = replaceable_over_tcp(&place, "tcp:127.0.0.1:0").await;
+    let text = at.to_string();
+    let mut stream = TcpStream::connect(text.trim_start_matches("tcp:"))
+        .await
+        .unwrap();
+    assert!(!closes(&ask(&mut stream).await));
+    let (_, new) = replaceable_over_tcp(&place, &text).await;
+    let drained = old.running.await.unwrap().unwrap();
+    assert!(drained.is_replaced && drained.cut_off == 0, "{drained:?}");
+    assert!(!closes(&ask(&mut stream).await));
+    drop(stream);
+    new.stop.send(()).unwrap();
+    new.running.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -37,6 +37,7 @@ impl Supervisor {
             "crashes": self.crashes,
             "crashes_in_a_row": self.backoff.crashes(),
             "replacements": self.replacements,
+            "asked_again": self.replace_again,
             "starts_in_ms": self.starts_at.and_then(|at| milliseconds(at.saturating_duration_since(now))),
             "last_exit": self.last_exit.as_ref().map(|last| json!({
                 "pid": last.pid,

@@ -30,6 +30,7 @@ const HEADERS: u8 = 1;
 const DATA: u8 = 2;
 const TRAILERS: u8 = 3;
 const CANCEL: u8 = 4;
+const UNSEEN: u8 = 128;
 const END: u8 = 1;
 const PLAIN: u8 = 2;
 
@@ -205,6 +206,11 @@ impl Nigh {
                 let note = note.with_some("method", path);
                 notes.push(note.with_some("took_us", self.calls.took(frame.stream, at)));
             }
+            // Clause 9.4: which call the answer behind it stands for.
+            UNSEEN => {
+                let path = self.calls.path(frame.stream).map(str::to_owned);
+                notes.push(frame.note().with_some("method", path));
+            }
             _ => notes.push(control(&frame, &payload)),
         }
         // Clause 4.4: the call is over with the server's direction.
@@ -351,6 +357,7 @@ impl Frame {
             7 => "PING".to_owned(),
             8 => "PONG".to_owned(),
             9 => "FDS".to_owned(),
+            UNSEEN => "UNSEEN".to_owned(),
             other => format!("frame of kind {other}"),
         };
         let note = Note::new(WIRE, what).with("stream", self.stream);

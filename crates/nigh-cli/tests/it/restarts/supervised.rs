@@ -8,7 +8,7 @@ use nigh_testkit::{TempSocket, child_variable};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::callers::{Callers, Failed, Kind, handled};
+use super::callers::{Callers, handled};
 use super::server::{Log, Place, server};
 use super::{Account, CALLS_BETWEEN, list, once_and_unavailable, replacements};
 use crate::run::supervised::Supervised;
@@ -96,11 +96,6 @@ fn current(run: &Supervised) -> Pid {
     Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
 }
 
-/// Over HTTP/2 it was seen once that a connection ended under a call: docs/restarts.md.
-fn may_fail(failed: &Failed) -> bool {
-    matches!(failed.kind, Kind::Http2 | Kind::Tcp) && failed.is_unavailable
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_supervised_server_is_replaced_and_killed_under_every_wire() {
     let mut account = Account {
@@ -126,22 +121,7 @@ async fn a_supervised_server_is_replaced_and_killed_under_every_wire() {
             false => ("kept by nigh run: SIGHUP", "kept by nigh run: SIGKILL"),
         };
         let failed = account.row(replaced, times, &callers, &place);
-        assert!(
-            failed.iter().all(|failed| !failed.is_refusal),
-            "{}",
-            list(&failed)
-        );
-        println!("{}", list(&failed));
-        assert!(
-            failed.len() as u64 * 200 <= account.calls,
-            "{}",
-            list(&failed)
-        );
-        let others: Vec<Failed> = failed
-            .into_iter()
-            .filter(|failed| !may_fail(failed))
-            .collect();
-        assert!(others.is_empty(), "{}", list(&others));
+        assert!(failed.is_empty(), "{}", list(&failed));
         for done in 1..=KILLS {
             kill_process(current(&run), Signal::KILL).unwrap();
             run.until(|status| status["crashes"] == done && status["state"] == "serving");

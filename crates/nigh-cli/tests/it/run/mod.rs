@@ -116,6 +116,48 @@ fn the_old_one_serves_until_the_new_one_is_ready() {
     assert_eq!(run.end().code(), Some(0));
 }
 
+#[tokio::test]
+async fn old_ones_that_still_end_are_not_killed_for_new_ones() {
+    let place = TempSocket::private();
+    let options = ["--grace", "1ms", "--stop-time", "60s"];
+    let log = place.directory().join("deaf");
+    let deaf = "trap '' TERM; echo $$ >> $0; exec sleep 300";
+    let command = ["sh", "-c", deaf, log.to_str().unwrap()];
+    let run = Supervised::start(&place, &options, &command);
+    for replacements in 0..=8 {
+        if replacements > 0 {
+            run.signal(Signal::HUP);
+        }
+        // Each has to be deaf before it is told to end.
+        let is_deaf = || {
+            std::fs::read_to_string(&log)
+                .unwrap_or_default()
+                .lines()
+                .count()
+        };
+        run.until(|status| {
+            status["replacements"] == replacements
+                && status["state"] == "serving"
+                && is_deaf() == replacements + 1
+        });
+    }
+    run.signal(Signal::HUP);
+    run.until(|status| status["asked_again"] == true);
+    let status = run.status();
+    let old = status["old"].as_array().unwrap();
+    assert_eq!((old.len(), &status["next"]), (8, &Value::Null));
+    assert_eq!(status["last_exit"], Value::Null);
+    let told = nigh(&["run", "--status", &run.name]).await.stdout;
+    assert!(told.contains("waits until an old one has ended"), "{told}");
+    let one = u32::try_from(old[3]["pid"].as_u64().unwrap()).unwrap();
+    signal(one, Signal::KILL);
+    run.until(|status| status["replacements"] == 9 && status["asked_again"] == false);
+    // The second time is meant: nobody is waited for.
+    run.signal(Signal::TERM);
+    run.until(|status| status["state"] == "ending");
+    assert_eq!(run.end().code(), Some(0));
+}
+
 #[test]
 fn a_new_one_that_fails_changes_nothing() {
     let place = TempSocket::private();

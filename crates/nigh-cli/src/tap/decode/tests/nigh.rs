@@ -63,6 +63,16 @@ fn server() -> Vec<u8> {
 }
 
 #[test]
+fn a_call_that_no_handler_sees_is_shown_as_such() {
+    let mut bytes = Bytes::new(None, 256);
+    bytes.feed(Side::Client, &client(), MS);
+    let unseen = [0, 0, 0, 0, 0, 0, 1, 0, 128, 0, 0, 0];
+    let refused = [&golden(&["greeting-server"])[..], &unseen].concat();
+    let said = lines(&bytes.feed(Side::Server, &refused, MS));
+    assert_eq!(said[1], "nigh UNSEEN stream=65536 method=/p.S/Echo");
+}
+
+#[test]
 fn a_call_on_the_nigh_wire_is_named_measured_and_timed() {
     let mut bytes = Bytes::new(None, 256);
     let asked = lines(&bytes.feed(Side::Client, &client(), MS));
