@@ -1,11 +1,13 @@
-//! A document taken apart: its flags one by one, JSON ones not read further yet.
+//! A document taken apart: its flags one by one, as JSON text that is not read further yet.
 //!
 //! JSON is looked through once for where each flag begins and ends; whoever makes the flag reads that piece, so that
-//! several threads share the reading and no value of the whole document is ever built.
+//! several threads share the reading and no value of the whole document is ever built. YAML is
+//! written as JSON first.
+
+use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::SOURCE_BYTES_MAX;
 use super::error::{Fault, LoadError};
 use super::place::Step;
 use super::scan;
@@ -36,28 +38,11 @@ impl Spot {
     }
 }
 
-/// A flag as it was written.
-#[derive(Debug)]
-pub(super) enum Written<'t> {
-    Text(&'t str),
-    Value(Value),
-}
-
-impl Written<'_> {
-    /// Its value. The error's place is one in this piece of the text alone.
-    pub(super) fn read(self) -> Result<Value, serde_json::Error> {
-        match self {
-            Self::Text(text) => serde_json::from_str(text),
-            Self::Value(value) => Ok(value),
-        }
-    }
-}
-
 /// What a document says.
 #[derive(Debug)]
 pub(super) struct Document<'t> {
-    /// In the order of their keys, or that of the array.
-    pub(super) flags: Vec<(Spot, Written<'t>)>,
+    /// Each as JSON text, in the order of their keys, or that of the array.
+    pub(super) flags: Vec<(Spot, Cow<'t, str>)>,
     /// Null for none.
     pub(super) metadata: Value,
     /// Null for none.
@@ -65,14 +50,12 @@ pub(super) struct Document<'t> {
 }
 
 impl<'t> Document<'t> {
-    pub(super) fn read(text: &'t str, format: Format) -> Result<Self, LoadError> {
-        if format == Format::Json
-            && text.len() <= SOURCE_BYTES_MAX
-            && let Some(document) = Self::of_json(text)
-        {
+    /// Of `text`, which is `json` as JSON.
+    pub(super) fn read(json: &'t str, text: &str, format: Format) -> Result<Self, LoadError> {
+        if let Some(document) = Self::of_json(json) {
             return Ok(document);
         }
-        // YAML, or something is wrong: the whole is read as values, which says what and where.
+        // Something is wrong, or a key is there twice: the whole is read as values, which says what and where.
         let whole = text::parse(text, format)?;
         Self::of_value(whole).map_err(|(path, fault)| LoadError {
             place: text::locate(text, format, &path),
@@ -96,12 +79,12 @@ impl<'t> Document<'t> {
         let flags = match scan::members(flags) {
             Some(flags) => unique(flags)?
                 .into_iter()
-                .map(|(key, text)| (Spot::Member(key), Written::Text(text)))
+                .map(|(key, text)| (Spot::Member(key), Cow::Borrowed(text)))
                 .collect(),
             None => scan::items(flags)?
                 .into_iter()
                 .enumerate()
-                .map(|(index, text)| (Spot::Item(index), Written::Text(text)))
+                .map(|(index, text)| (Spot::Item(index), Cow::Borrowed(text)))
                 .collect(),
         };
         Some(Self {
@@ -128,12 +111,12 @@ impl<'t> Document<'t> {
             None | Some(Value::Null) => return Err((Vec::new(), Fault::NoFlags)),
             Some(Value::Object(flags)) => flags
                 .into_iter()
-                .map(|(key, flag)| (Spot::Member(key), Written::Value(flag)))
+                .map(|(key, flag)| (Spot::Member(key), Cow::Owned(flag.to_string())))
                 .collect(),
             Some(Value::Array(flags)) => flags
                 .into_iter()
                 .enumerate()
-                .map(|(index, flag)| (Spot::Item(index), Written::Value(flag)))
+                .map(|(index, flag)| (Spot::Item(index), Cow::Owned(flag.to_string())))
                 .collect(),
             Some(other) => return wrong(vec![Step::Member("flags".into())], "\"flags\"", &other),
         };

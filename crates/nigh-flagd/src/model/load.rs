@@ -3,6 +3,7 @@
 //! As flagd has it, what only breaks the schema is a warning; a wrong type or a default variant that is not
 //! there refuses the whole document, so that nobody serves half of it.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::atomic::AtomicUsize;
 
 use serde_json::{Map, Value};
 
-use super::document::{Document, Spot, Written};
+use super::document::{Document, Spot};
 use super::error::{Fault, LoadError, Note, Warning};
 use super::place::Step;
 use super::refs::Refs;
@@ -33,7 +34,8 @@ pub struct FlagSet {
 /// # Errors
 /// When it cannot be used at all: see [`Fault`].
 pub fn load(text: &str, format: Format, evaluator: &Evaluator) -> Result<FlagSet, LoadError> {
-    let document = Document::read(text, format)?;
+    let json = text::as_json(text, format)?;
+    let document = Document::read(&json, text, format)?;
     let located = |(path, fault): Failure| {
         let whole = match fault {
             // Its place is known within the flag's own piece only: reading all of it tells.
@@ -46,7 +48,7 @@ pub fn load(text: &str, format: Format, evaluator: &Evaluator) -> Result<FlagSet
         })
     };
     // An escape could stand for any of its letters.
-    let has_refs = text.contains("$ref") || text.contains("\\u") || format == Format::Yaml;
+    let has_refs = json.contains("$ref") || json.contains("\\u");
     let (flags, notes) = flags(document, evaluator, has_refs).map_err(located)?;
     let notes = notes.into_iter().map(|(path, warning)| Note {
         place: text::locate(text, format, &path),
@@ -122,7 +124,7 @@ impl Loader<'_> {
     }
 
     /// All flags: many of them by as many threads as there are cores.
-    fn all(self, mut left: Vec<(Spot, Written<'_>)>) -> Result<(Vec<Flag>, Notes), Failure> {
+    fn all(self, mut left: Vec<(Spot, Cow<'_, str>)>) -> Result<(Vec<Flag>, Notes), Failure> {
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = threads.min(THREADS_MAX).min(left.len() / MANY + 1);
         if threads == 1 {
@@ -157,10 +159,10 @@ impl Loader<'_> {
         Ok((flags, notes))
     }
 
-    fn some(mut self, written: Vec<(Spot, Written<'_>)>) -> Result<(Vec<Flag>, Notes), Failure> {
+    fn some(mut self, written: Vec<(Spot, Cow<'_, str>)>) -> Result<(Vec<Flag>, Notes), Failure> {
         let mut flags = Vec::with_capacity(written.len());
         for (spot, written) in written {
-            flags.push(self.flag(&spot, written)?);
+            flags.push(self.flag(&spot, &written)?);
         }
         let missing = self.refs.map(|refs| refs.missing).unwrap_or_default();
         let missing = missing.into_iter();
@@ -169,10 +171,9 @@ impl Loader<'_> {
         Ok((flags, self.notes))
     }
 
-    fn flag(&mut self, spot: &Spot, written: Written<'_>) -> Result<Flag, Failure> {
-        let written = written.read();
-        let mut written =
-            written.map_err(|error| (spot.path(), Fault::Syntax(error.to_string())))?;
+    fn flag(&mut self, spot: &Spot, written: &str) -> Result<Flag, Failure> {
+        let read = serde_json::from_str::<Value>(written);
+        let mut written = read.map_err(|error| (spot.path(), Fault::Syntax(error.to_string())))?;
         let inside = written
             .as_object_mut()
             .and_then(|members| members.remove("key"));

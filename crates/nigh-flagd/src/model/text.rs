@@ -1,5 +1,7 @@
 //! Text to values: JSON through serde, YAML through its events; errors with line and column.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::error::{Fault, LoadError};
@@ -32,13 +34,7 @@ impl Format {
 /// # Errors
 /// When it is too large, empty, or no JSON or YAML.
 pub fn parse(text: &str, format: Format) -> Result<Value, LoadError> {
-    if text.len() > SOURCE_BYTES_MAX {
-        let max = SOURCE_BYTES_MAX;
-        return Err(at_start(Fault::TooLarge { max }));
-    }
-    if text.trim_start_matches('\u{feff}').trim().is_empty() {
-        return Err(at_start(Fault::Empty));
-    }
+    check(text)?;
     match format {
         Format::Json => serde_json::from_str(text).map_err(|error| LoadError {
             place: Place {
@@ -47,8 +43,31 @@ pub fn parse(text: &str, format: Format) -> Result<Value, LoadError> {
             },
             fault: Fault::Syntax(without_place(&error.to_string())),
         }),
-        Format::Yaml => yaml::parse(text),
+        Format::Yaml => {
+            let json = yaml::to_json(text)?;
+            serde_json::from_str(&json).map_err(|error| at_start(Fault::Syntax(error.to_string())))
+        }
     }
+}
+
+/// The document as JSON text, which YAML is not yet.
+pub(super) fn as_json(text: &str, format: Format) -> Result<Cow<'_, str>, LoadError> {
+    check(text)?;
+    Ok(match format {
+        Format::Json => Cow::Borrowed(text),
+        Format::Yaml => Cow::Owned(yaml::to_json(text)?),
+    })
+}
+
+fn check(text: &str) -> Result<(), LoadError> {
+    if text.len() > SOURCE_BYTES_MAX {
+        let max = SOURCE_BYTES_MAX;
+        return Err(at_start(Fault::TooLarge { max }));
+    }
+    if text.trim_start_matches('\u{feff}').trim().is_empty() {
+        return Err(at_start(Fault::Empty));
+    }
+    Ok(())
 }
 
 /// Where the value at `path` is.

@@ -1,37 +1,42 @@
-//! YAML 1.2 to JSON values: core schema, string keys, merge keys (`<<`) left alone, aliases put in.
+//! YAML 1.2 to JSON text: core schema, string keys, merge keys (`<<`) left alone, aliases put in.
 //!
-//! Depth and the size of what aliases put in are limited, so that a small text cannot become a large value.
+//! No values are made of it: the text is read as JSON is. Depth and the size of what aliases put in are limited, so that a
+//! small text cannot become a large value.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::error::{Fault, LoadError};
 use super::place::{Place, Step};
 
 /// As deep as serde_json goes.
-const DEPTH_MAX: usize = 128;
+const DEPTH_MAX: usize = 127;
 
 /// Values that aliases may put in.
 const ALIASED_MAX: usize = 1_000_000;
 
-/// Reads the first and only document.
-pub(super) fn parse(text: &str) -> Result<Value, LoadError> {
-    let mut builder = Builder::default();
+/// Writes the first and only document as JSON.
+pub(super) fn to_json(text: &str) -> Result<String, LoadError> {
+    let mut writer = Writer::default();
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| syntax(&error))?;
-        builder
+        writer
             .take(event)
-            .map_err(|fault| at(*builder_place(&span), fault))?;
+            .map_err(|fault| at(*place_of(&span), fault))?;
     }
-    builder.done.ok_or(LoadError {
+    let start = |fault| LoadError {
         place: Place::START,
-        fault: Fault::Empty,
-    })
+        fault,
+    };
+    if !writer.is_done {
+        return Err(start(Fault::Empty));
+    }
+    String::from_utf8(writer.out).map_err(|error| start(Fault::Syntax(error.to_string())))
 }
 
-fn builder_place(span: &Span) -> &Marker {
+fn place_of(span: &Span) -> &Marker {
     &span.start
 }
 
@@ -53,105 +58,200 @@ fn place(marker: Marker) -> Place {
     }
 }
 
-enum Open {
-    Items(Vec<Value>),
-    Members {
-        members: Map<String, Value>,
-        key: Option<String>,
-    },
+/// A sequence or mapping that is being written.
+struct Open {
+    /// The keys so far; `None` for a sequence.
+    keys: Option<BTreeSet<String>>,
+    /// The key of a mapping has been written, its value not.
+    has_key: bool,
+    is_empty: bool,
+    anchor: usize,
+    /// Where it begins in the output, and how many values there were before it.
+    start: usize,
+    before: usize,
+    /// Levels in it so far, itself included.
+    depth: usize,
+}
+
+/// A value that aliases may put in.
+struct Anchored {
+    text: Vec<u8>,
+    count: usize,
+    depth: usize,
 }
 
 #[derive(Default)]
-struct Builder {
-    /// What is being read, outermost first, with its anchor.
-    open: Vec<(Open, usize)>,
-    anchors: HashMap<usize, Value>,
+struct Writer {
+    out: Vec<u8>,
+    /// Outermost first.
+    open: Vec<Open>,
+    anchors: HashMap<usize, Anchored>,
+    /// Values written, and those of them that aliases put in.
+    values: usize,
     aliased: usize,
-    done: Option<Value>,
+    is_done: bool,
 }
 
-impl Builder {
+impl Writer {
     fn take(&mut self, event: Event<'_>) -> Result<(), Fault> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let value = scalar(&text, style, tag.as_deref())?;
-                self.add(value, anchor)
+                if self.wants_key() {
+                    if anchor != 0 {
+                        let mut text = Vec::new();
+                        write(&mut text, &value)?;
+                        self.keep(anchor, text, 1, 0);
+                    }
+                    return self.key(&value);
+                }
+                self.begin_value();
+                let start = self.out.len();
+                write(&mut self.out, &value)?;
+                self.end_value(anchor, start, self.values, 0);
+                Ok(())
             }
-            Event::SequenceStart(anchor, _) => self.enter(Open::Items(Vec::new()), anchor),
-            Event::MappingStart(anchor, _) => {
-                let members = Map::new();
-                self.enter(Open::Members { members, key: None }, anchor)
-            }
+            Event::SequenceStart(anchor, _) => self.enter(None, anchor),
+            Event::MappingStart(anchor, _) => self.enter(Some(BTreeSet::new()), anchor),
             Event::SequenceEnd | Event::MappingEnd => {
-                let Some((open, anchor)) = self.open.pop() else {
+                let Some(open) = self.open.pop() else {
                     return Ok(());
                 };
-                let value = match open {
-                    Open::Items(items) => Value::Array(items),
-                    Open::Members { members, .. } => Value::Object(members),
-                };
-                self.add(value, anchor)
+                self.out.push(if open.keys.is_some() { b'}' } else { b']' });
+                self.end_value(open.anchor, open.start, open.before, open.depth);
+                Ok(())
             }
-            Event::Alias(anchor) => {
-                let value = self.anchors.get(&anchor).cloned();
-                let value =
-                    value.ok_or_else(|| Fault::Syntax("an alias inside its own anchor".into()))?;
-                self.aliased += count(&value);
-                if self.aliased > ALIASED_MAX {
-                    return Err(Fault::Syntax("its aliases make it too large".into()));
-                }
-                self.add(value, 0)
-            }
-            Event::DocumentStart(_) if self.done.is_some() => Err(Fault::Syntax(
+            Event::Alias(anchor) => self.alias(anchor),
+            Event::DocumentStart(_) if self.is_done => Err(Fault::Syntax(
                 "a second document: there can be only one".into(),
             )),
             _ => Ok(()),
         }
     }
 
-    fn enter(&mut self, open: Open, anchor: usize) -> Result<(), Fault> {
-        if self.open.len() >= DEPTH_MAX {
-            return Err(Fault::Syntax(format!("deeper than {DEPTH_MAX} levels")));
+    fn wants_key(&self) -> bool {
+        let open = self.open.last();
+        open.is_some_and(|open| open.keys.is_some() && !open.has_key)
+    }
+
+    fn key(&mut self, value: &Value) -> Result<(), Fault> {
+        let name = key_text(value)?;
+        let Some(open) = self.open.last_mut() else {
+            return Ok(());
+        };
+        if !std::mem::replace(&mut open.is_empty, false) {
+            self.out.push(b',');
         }
-        self.open.push((open, anchor));
+        write(&mut self.out, &name)?;
+        self.out.push(b':');
+        open.has_key = true;
+        match open.keys.as_ref().is_some_and(|keys| keys.contains(&name)) {
+            true => Err(Fault::Syntax(format!("the key {name:?} is there twice"))),
+            false => {
+                open.keys.get_or_insert_default().insert(name);
+                Ok(())
+            }
+        }
+    }
+
+    /// What stands before a value.
+    fn begin_value(&mut self) {
+        if let Some(open) = self.open.last_mut()
+            && open.keys.is_none()
+            && !std::mem::replace(&mut open.is_empty, false)
+        {
+            self.out.push(b',');
+        }
+    }
+
+    /// A value is written that begins at `start`, with as many values before it, and has so many levels.
+    fn end_value(&mut self, anchor: usize, start: usize, before: usize, depth: usize) {
+        self.values += 1;
+        if anchor != 0 {
+            let text = self.out[start..].to_vec();
+            self.keep(anchor, text, self.values - before, depth);
+        }
+        match self.open.last_mut() {
+            None => self.is_done = true,
+            Some(open) => {
+                open.has_key = false;
+                open.depth = open.depth.max(depth + 1);
+            }
+        }
+    }
+
+    fn keep(&mut self, anchor: usize, text: Vec<u8>, count: usize, depth: usize) {
+        let anchored = Anchored { text, count, depth };
+        self.anchors.insert(anchor, anchored);
+    }
+
+    fn enter(&mut self, keys: Option<BTreeSet<String>>, anchor: usize) -> Result<(), Fault> {
+        if self.wants_key() {
+            return Err(no_key());
+        }
+        if self.open.len() >= DEPTH_MAX {
+            return Err(too_deep());
+        }
+        self.begin_value();
+        let start = self.out.len();
+        self.out.push(if keys.is_some() { b'{' } else { b'[' });
+        self.open.push(Open {
+            keys,
+            has_key: false,
+            is_empty: true,
+            anchor,
+            start,
+            before: self.values,
+            depth: 1,
+        });
         Ok(())
     }
 
-    fn add(&mut self, value: Value, anchor: usize) -> Result<(), Fault> {
-        if anchor != 0 {
-            self.anchors.insert(anchor, value.clone());
+    fn alias(&mut self, anchor: usize) -> Result<(), Fault> {
+        let Some(found) = self.anchors.get(&anchor) else {
+            return Err(Fault::Syntax("an alias inside its own anchor".into()));
+        };
+        let (count, depth) = (found.count, found.depth);
+        self.aliased += count;
+        if self.aliased > ALIASED_MAX {
+            return Err(Fault::Syntax("its aliases make it too large".into()));
         }
-        match self.open.last_mut() {
-            None => self.done = Some(value),
-            Some((Open::Items(items), _)) => items.push(value),
-            Some((Open::Members { members, key }, _)) => match key.take() {
-                None => *key = Some(key_text(&value)?),
-                Some(name) if members.contains_key(&name) => {
-                    return Err(Fault::Syntax(format!("the key {name:?} is there twice")));
-                }
-                Some(name) => {
-                    members.insert(name, value);
-                }
-            },
+        if self.open.len() + depth > DEPTH_MAX {
+            return Err(too_deep());
         }
+        if self.wants_key() {
+            let value = serde_json::from_slice(&found.text);
+            let value: Value = value.map_err(|error| Fault::Syntax(error.to_string()))?;
+            return self.key(&value);
+        }
+        let text = found.text.clone();
+        self.begin_value();
+        let (start, before) = (self.out.len(), self.values);
+        self.out.extend(text);
+        self.values += count - 1;
+        self.end_value(0, start, before, depth);
         Ok(())
     }
+}
+
+fn write(out: &mut Vec<u8>, value: &impl serde::Serialize) -> Result<(), Fault> {
+    serde_json::to_writer(out, value).map_err(|error| Fault::Syntax(error.to_string()))
+}
+
+fn no_key() -> Fault {
+    Fault::Syntax("a key is no plain text".into())
+}
+
+fn too_deep() -> Fault {
+    Fault::Syntax(format!("deeper than {DEPTH_MAX} levels"))
 }
 
 /// A key as text: `true:` and `1:` are names like others.
 fn key_text(value: &Value) -> Result<String, Fault> {
     match value {
         Value::String(text) => Ok(text.clone()),
-        Value::Array(_) | Value::Object(_) => Err(Fault::Syntax("a key is no plain text".into())),
+        Value::Array(_) | Value::Object(_) => Err(no_key()),
         other => Ok(other.to_string()),
-    }
-}
-
-fn count(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(count).sum::<usize>(),
-        Value::Object(members) => 1 + members.values().map(count).sum::<usize>(),
-        _ => 1,
     }
 }
 
@@ -287,6 +387,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn parse(text: &str) -> Result<Value, LoadError> {
+        to_json(text).map(|json| serde_json::from_str(&json).unwrap())
+    }
+
     #[test]
     fn values_are_those_of_the_core_schema() {
         let text = "a: [1, 0x10, 1.5, yes, 'true', true, ~, \"x\", !!str 1, 1e3]\n1: {b: -2}\nc: &x {d: 1}\ne: *x\n";
@@ -299,16 +403,44 @@ mod tests {
     }
 
     #[test]
+    fn aliases_are_keys_and_values() {
+        let text = "- &n 1\n- &s x\n- &m {a: *n, &k b: [*s, {}]}\n- {*s : *m, *n : [], *k : *k}\n- *m\n- [[], *n]\n";
+        let m = json!({"a": 1, "b": ["x", {}]});
+        let expected = json!([1, "x", m, {"x": m, "1": [], "b": "b"}, m, [[], 1]]);
+        assert_eq!(parse(text).unwrap(), expected);
+        for text in [
+            "[&a x, {*b : 1}]",
+            "&a [*a]",
+            "{[a]: 1}",
+            "{? {a: 1} : 1}",
+            "[&m {}, {*m : 1}]",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn errors_say_where() {
         let error = parse("a: 1\nb: [1,\n").unwrap_err();
         assert!(error.place.line >= 2, "{error}");
         let error = parse("a: 1\na: 2\n").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "line 2, column 4: the key \"a\" is there twice"
+            "line 2, column 1: the key \"a\" is there twice"
         );
+    }
+
+    #[test]
+    fn no_text_becomes_a_deep_or_a_large_value() {
         let deep = "[".repeat(200);
-        assert!(parse(&deep).unwrap_err().to_string().contains("128"));
+        assert!(parse(&deep).unwrap_err().to_string().contains("127"));
+        // Aliases of aliases are no way around.
+        let mut deep = String::from("a0: &a0 x\n");
+        for (from, to) in (0..100).zip(1..) {
+            let (open, close) = ("[".repeat(50), "]".repeat(50));
+            deep.push_str(&format!("a{to}: &a{to} {open}*a{from}{close}\n"));
+        }
+        assert!(parse(&deep).unwrap_err().to_string().contains("127"));
         let mut bomb = String::from("a: &a [x, x, x, x, x, x, x, x, x, x]\n");
         for (a, b) in ('a'..'h').zip('b'..'i') {
             let many = format!("*{a}, ").repeat(10);
