@@ -1,9 +1,4 @@
 //! A receiver that is shut: what a send was told to have been taken is received, and what was not is refused for certain.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a helper's broken precondition is a failed test"
-)]
 
 use std::io::{ErrorKind, IoSlice, Write as _};
 use std::net::Shutdown;
