@@ -114,7 +114,7 @@ impl Seen {
 /// The callers at work.
 pub(super) struct Callers {
     pub(super) seen: Arc<Seen>,
-    tasks: JoinSet<()>,
+    tasks: JoinSet<Kind>,
 }
 
 impl Callers {
@@ -127,22 +127,19 @@ impl Callers {
                 caller += 1;
                 let numbers = Numbers { caller, next: 0 };
                 let (seen, place, tcp) = (Arc::clone(&seen), place.clone(), tcp.clone());
-                match kind {
-                    Kind::Http2 => {
-                        tasks.spawn(grpc(kind, place.stream(), Wire::Http2, numbers, seen))
+                tasks.spawn(async move {
+                    match kind {
+                        Kind::Http2 => grpc(kind, place.stream(), Wire::Http2, numbers, seen).await,
+                        Kind::Tcp => grpc(kind, tcp, Wire::Auto, numbers, seen).await,
+                        Kind::Nigh => grpc(kind, place.stream(), Wire::Nigh, numbers, seen).await,
+                        Kind::DrpcChunked => {
+                            drpc(kind, Framing::Chunked, place, numbers, seen).await
+                        }
+                        Kind::DrpcLegacy => drpc(kind, Framing::Legacy, place, numbers, seen).await,
+                        Kind::Http1 => http1(place, numbers, seen).await,
                     }
-                    Kind::Tcp => tasks.spawn(grpc(kind, tcp, Wire::Auto, numbers, seen)),
-                    Kind::Nigh => {
-                        tasks.spawn(grpc(kind, place.stream(), Wire::Nigh, numbers, seen))
-                    }
-                    Kind::DrpcChunked => {
-                        tasks.spawn(drpc(kind, Framing::Chunked, place, numbers, seen))
-                    }
-                    Kind::DrpcLegacy => {
-                        tasks.spawn(drpc(kind, Framing::Legacy, place, numbers, seen))
-                    }
-                    Kind::Http1 => tasks.spawn(http1(place, numbers, seen)),
-                };
+                    kind
+                });
             }
         }
         assert_eq!(caller, 64);
@@ -152,9 +149,15 @@ impl Callers {
     /// Lets each end its call, and waits for all.
     pub(super) async fn stop(mut self) {
         self.seen.is_over.store(true, Ordering::Release);
-        while let Some(ended) = self.tasks.join_next().await {
-            ended.unwrap();
+        let mut left: Vec<Kind> = CALLERS
+            .iter()
+            .flat_map(|(kind, count)| std::iter::repeat_n(*kind, usize::try_from(*count).unwrap()))
+            .collect();
+        while let Ok(Some(ended)) = tokio::time::timeout(LIMIT, self.tasks.join_next()).await {
+            let kind = ended.unwrap();
+            left.swap_remove(left.iter().position(|one| *one == kind).unwrap());
         }
+        assert!(left.is_empty(), "calls that never ended: {left:?}");
     }
 }
 
