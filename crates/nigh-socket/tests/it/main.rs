@@ -26,6 +26,7 @@ mod packets;
 mod peers;
 mod published;
 mod servers;
+mod shut;
 mod singleton;
 mod spawn;
 mod stream_descriptors;
