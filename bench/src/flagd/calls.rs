@@ -20,6 +20,9 @@ use crate::Failure;
 /// Calls that are counted, after as many that are not.
 const CALLS: usize = 2_000;
 
+/// Wait before looking again whether a daemon's socket is there.
+const LOOK_AGAIN: Duration = Duration::from_micros(200);
+
 /// Bytes of one answer, at most.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
 
@@ -37,14 +40,20 @@ fn address(daemon: &Daemon) -> nigh::Address {
 
 /// The first answer of a daemon that may not listen yet.
 pub(super) async fn first(daemon: &Daemon) -> Result<(), Failure> {
+    // The channel would look again after a wait that doubles, which is not the daemon's time.
+    while !daemon.socket().exists() {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
     let channel = Channel::connect(address(daemon)).await?;
     let request = ResolveStringRequest {
         flag_key: "changing".into(),
         context: None,
     };
     // Its value is a number: that it says so is an answer.
-    drop(ServiceClient::new(channel).resolve_string(request).await);
-    Ok(())
+    match ServiceClient::new(channel).resolve_string(request).await {
+        Err(status) if status.code() == tonic::Code::InvalidArgument => Ok(()),
+        other => Err(format!("the first answer is {other:?}").into()),
+    }
 }
 
 macro_rules! timed {

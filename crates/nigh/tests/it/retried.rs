@@ -300,6 +300,32 @@ async fn a_stream_that_has_begun_is_made_again_from_its_beginning() {
     }
 }
 
+/// As one that is killed: its successor has the same listener.
+#[tokio::test]
+async fn a_server_that_ends_before_its_greeting_is_left_for_the_next() {
+    for wire in WIRES {
+        let place = TempSocket::private();
+        let listener = UnixListener::bind(place.path()).unwrap();
+        let seen = Seen::default();
+        let noted = Arc::clone(&seen);
+        tokio::spawn(async move {
+            let (mut ended, _) = listener.accept().await.unwrap();
+            ended.read_exact(&mut [0; 24]).await.unwrap();
+            ended.shutdown().await.unwrap();
+            let (next, _) = listener.accept().await.unwrap();
+            drop(ended);
+            match wire {
+                Wire::Nigh => nigh(next, 1, &[Act::Answer], noted).await,
+                _ => http2(next, 1, &[Act::Answer], noted).await,
+            }
+        });
+        let options = Channel::options().wire(wire).wait(false);
+        let channel = options.connect(place.address().as_str()).await.unwrap();
+        TestClient::new(channel).echo(payload("x")).await.unwrap();
+        assert_eq!(seen.lock().unwrap().len(), 1, "{wire:?}");
+    }
+}
+
 /// A server that leaves is heard out: its goodbye waits unread when a piece of the call meets the closed socket.
 #[tokio::test]
 async fn a_goodbye_is_heard_though_a_write_failed_first() {

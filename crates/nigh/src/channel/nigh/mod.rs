@@ -63,6 +63,8 @@ impl From<GreetingError> for std::io::Error {
     fn from(error: GreetingError) -> Self {
         match error {
             GreetingError::Io(error) => error,
+            // As the kernel says it of one that was killed before it had read anything.
+            closed @ GreetingError::Closed => Self::new(std::io::ErrorKind::UnexpectedEof, closed),
             other => Self::other(other),
         }
     }
