@@ -12,7 +12,6 @@ use http::{HeaderValue, Request, Response, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use hyper::client::conn::http2::SendRequest;
 use nigh_socket::Address;
 use tokio::time::{Instant, Sleep};
 use tonic::body::Body;
@@ -155,7 +154,7 @@ async fn over_http2(
         None => None,
     };
     let sent_before = http2.traffic.sent();
-    match sent(&mut http2.sender, request, fds.as_ref()).await? {
+    match sent(&mut http2, request, fds.as_ref()).await? {
         Ok(mut response) => {
             if let Some(fds) = &fds {
                 response.extensions_mut().insert(fds.handle());
@@ -229,11 +228,13 @@ type Sent = Result<Response<Incoming>, TrySendError<Request<Body>>>;
 
 /// Sends the request and waits for the head of its answer; fails when descriptors of the call are lost meanwhile.
 async fn sent(
-    sender: &mut SendRequest<Body>,
+    http2: &mut Http2,
     request: Request<Body>,
     fds: Option<&ClientCall>,
 ) -> Result<Sent, Status> {
-    let sending = sender.try_send_request(request);
+    let gate = http2.traffic.handing_over();
+    let sending = http2.sender.try_send_request(request);
+    drop(gate);
     let Some(fds) = fds else {
         return Ok(sending.await);
     };

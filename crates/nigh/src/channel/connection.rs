@@ -410,15 +410,17 @@ impl Connector {
         let (io, traffic) = Followed::new(io);
         let io = HeardOut::new(io, Arc::clone(&traffic));
         let failed = |source| self.failed("the HTTP/2 handshake", source);
-        let (sender, driver) = builder
+        let (sender, mut driver) = builder
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| failed(io::Error::other(error)))?;
-        let address = self.address.clone();
+        let (address, gate) = (self.address.clone(), Arc::clone(&traffic));
         let driving = async move {
-            if let Err(error) = driver.await {
+            if let Err(error) = (&mut driver).await {
                 tracing::debug!("connection to {address} ended: {error}");
             }
+            let _gate = gate.handing_over();
+            drop(driver);
         };
         // Never at the same time: a GOAWAY that was read between a call's head and its body would fail the call, though
         // the server has taken it.

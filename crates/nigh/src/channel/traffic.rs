@@ -7,8 +7,8 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use h2::Reason;
@@ -35,6 +35,8 @@ pub(super) struct Traffic {
     seen: AtomicU32,
     /// The last stream whose head was written.
     sent: AtomicU32,
+    /// Held while a call is handed to hyper, and while hyper's end of that is dropped.
+    handing_over: Mutex<()>,
 }
 
 impl Traffic {
@@ -43,7 +45,16 @@ impl Traffic {
             is_leaving: AtomicBool::new(false),
             seen: AtomicU32::new(NONE),
             sent: AtomicU32::new(0),
+            handing_over: Mutex::default(),
         }
+    }
+
+    /// To be held while a call is handed to hyper, and while hyper's end of that is dropped. Trap: a call that is on its
+    /// way into tokio's channel while the receiver goes would stay there for as long as somebody can send, and nobody
+    /// would be told.
+    pub(super) fn handing_over(&self) -> MutexGuard<'_, ()> {
+        let held = self.handing_over.lock();
+        held.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the server has said that it takes no more calls.

@@ -408,3 +408,27 @@ async fn calls_refused_by_a_draining_server_reach_its_successor() {
         second.stop().await;
     }
 }
+
+/// A call that begins in the moment in which its connection ends is not forgotten with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn calls_begun_while_their_connection_ends_come_to_an_end() {
+    const CALLERS: usize = 8;
+    const CALLS: usize = 500;
+    for wire in WIRES {
+        let server = Script::start(wire, &[&[Act::Die] as &[Act]; CALLERS * CALLS]);
+        let client = server.client(wire).await;
+        let mut callers = tokio::task::JoinSet::new();
+        for _ in 0..CALLERS {
+            let mut client = client.clone();
+            callers.spawn(async move {
+                for _ in 0..CALLS {
+                    let status = client.echo(payload("x")).await.unwrap_err();
+                    assert_eq!(status.code(), Code::Unavailable, "{status}");
+                }
+            });
+        }
+        let ended = async { while callers.join_next().await.is_some() {} };
+        let time = std::time::Duration::from_secs(30);
+        tokio::time::timeout(time, ended).await.unwrap();
+    }
+}
