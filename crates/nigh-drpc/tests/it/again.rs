@@ -8,10 +8,12 @@ use std::io::IoSlice;
 use std::net::Shutdown;
 use std::time::Duration;
 
+use bytes::Bytes;
 use nigh_drpc::wire::{Assembler, Call, Features, Response, Status, Violation};
 use nigh_drpc::{BlockingClient, CallError, Client, ClientOptions, TransportError, listener};
 use nigh_socket::{Acceptor, Address, Policy, Received, UnixSeqpacket};
 use nigh_testkit::TempSocket;
+use tokio::task::JoinHandle;
 
 use crate::bytes_of::{body, packets};
 use crate::harness::{ECHO, MODULE};
@@ -37,6 +39,26 @@ impl ByHand {
         let incoming = self.acceptor.accept().await.unwrap();
         let (transport, ..) = incoming.admit(&Policy::any()).unwrap().into_parts();
         transport.into_packet().unwrap()
+    }
+
+    /// A call of it by a client of either kind.
+    fn called_by(
+        &self,
+        is_blocking: bool,
+        options: ClientOptions,
+        body: Bytes,
+    ) -> JoinHandle<Result<Bytes, CallError>> {
+        let address = self.address();
+        match is_blocking {
+            false => tokio::spawn(async move {
+                let client = Client::lazy(address, options);
+                client.call(MODULE, ECHO, body).await
+            }),
+            true => tokio::task::spawn_blocking(move || {
+                let mut client = BlockingClient::lazy(address, options);
+                client.call(MODULE, ECHO, body)
+            }),
+        }
     }
 }
 
@@ -104,19 +126,8 @@ async fn a_call_that_was_refused_is_made_again_and_one_that_was_sent_is_not() {
 async fn a_message_that_broke_off_is_sent_again_from_its_beginning() {
     for is_blocking in [false, true] {
         let mut server = ByHand::new();
-        let address = server.address();
         let large = body(1 << 20);
-        let sent = large.clone();
-        let calling = match is_blocking {
-            false => tokio::spawn(async move {
-                let client = Client::lazy(address, ClientOptions::default());
-                client.call(MODULE, ECHO, sent).await
-            }),
-            true => tokio::task::spawn_blocking(move || {
-                let mut client = BlockingClient::lazy(address, ClientOptions::default());
-                client.call(MODULE, ECHO, sent)
-            }),
-        };
+        let calling = server.called_by(is_blocking, ClientOptions::default(), large.clone());
         let old = server.accept().await;
         let mut buffer = vec![0; 131_072];
         // One chunk of nine; more than three never fit.
@@ -139,17 +150,7 @@ async fn a_message_that_broke_off_is_sent_again_from_its_beginning() {
 async fn what_a_server_says_to_half_a_message_is_heard() {
     for is_blocking in [false, true] {
         let mut server = ByHand::new();
-        let address = server.address();
-        let calling = match is_blocking {
-            false => tokio::spawn(async move {
-                let client = Client::lazy(address, ClientOptions::default());
-                client.call(MODULE, ECHO, body(1 << 20)).await
-            }),
-            true => tokio::task::spawn_blocking(move || {
-                let mut client = BlockingClient::lazy(address, ClientOptions::default());
-                client.call(MODULE, ECHO, body(1 << 20))
-            }),
-        };
+        let calling = server.called_by(is_blocking, ClientOptions::default(), body(1 << 20));
         // An old server reads the first packet, says that it cannot, and leaves.
         let old = server.accept().await;
         let mut buffer = vec![0; 131_072];
@@ -172,18 +173,8 @@ async fn what_a_server_says_to_half_a_message_is_heard() {
 async fn a_server_that_leaves_over_and_over_is_not_asked_for_ever() {
     for is_blocking in [false, true] {
         let mut server = ByHand::new();
-        let address = server.address();
-        let options = || ClientOptions::default().pauses(Duration::ZERO, Duration::ZERO);
-        let calling = match is_blocking {
-            false => tokio::spawn(async move {
-                let client = Client::lazy(address, options());
-                client.call(MODULE, ECHO, body(1 << 20)).await
-            }),
-            true => tokio::task::spawn_blocking(move || {
-                let mut client = BlockingClient::lazy(address, options());
-                client.call(MODULE, ECHO, body(1 << 20))
-            }),
-        };
+        let options = ClientOptions::default().pauses(Duration::ZERO, Duration::ZERO);
+        let calling = server.called_by(is_blocking, options, body(1 << 20));
         for _ in 0..6 {
             let old = server.accept().await;
             old.shutdown(Shutdown::Read).unwrap();

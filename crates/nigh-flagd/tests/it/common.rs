@@ -6,8 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use nigh::{Address, Channel, Drained, Existing, Listener, Server, ServerError};
+use nigh::{Address, Channel, Drained, Existing, Listener, Server, ServerError, Wire};
 use nigh_flagd::eval::{Evaluator, Fractional, Integers};
+use nigh_flagd::service::proto::evaluation::v2::ResolveIntRequest;
 use nigh_flagd::service::{Flagd, Options};
 use nigh_flagd::source::{Address as Source, Hub, Sources};
 use nigh_testkit::TempSocket;
@@ -26,6 +27,19 @@ pub(crate) struct Daemon {
     _sources: Sources,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<Drained, ServerError>>,
+}
+
+/// What flag `a` is.
+pub(crate) fn question() -> ResolveIntRequest {
+    ResolveIntRequest {
+        flag_key: "a".into(),
+        context: None,
+    }
+}
+
+pub(crate) async fn connect(socket: &TempSocket, wire: Wire) -> Channel {
+    let options = Channel::options().wire(wire);
+    options.connect(socket.address().as_str()).await.unwrap()
 }
 
 pub(crate) async fn hub(sources: &[Source], fractional: Fractional) -> (Arc<Hub>, Sources) {

@@ -4,32 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use nigh::{Channel, Wire};
+use nigh::Wire;
+use nigh_flagd::service::proto::evaluation::v2::EventStreamRequest;
 use nigh_flagd::service::proto::evaluation::v2::service_client::ServiceClient;
-use nigh_flagd::service::proto::evaluation::v2::{EventStreamRequest, ResolveIntRequest};
 use nigh_testkit::TempSocket;
 use serde_json::json;
 use tokio::sync::watch;
 use tonic::Code;
 
-use crate::common::{Flags, Running, flag};
+use crate::common::{Flags, Running, connect, flag, question};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Calls before, between and after.
 const CALLS: u64 = 50;
-
-fn question() -> ResolveIntRequest {
-    ResolveIntRequest {
-        flag_key: "a".into(),
-        context: None,
-    }
-}
-
-async fn connect(socket: &TempSocket, wire: Wire) -> Channel {
-    let options = Channel::options().wire(wire);
-    options.connect(socket.address().as_str()).await.unwrap()
-}
 
 /// Waits for as many more answers.
 async fn more(answered: &mut watch::Receiver<u64>) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nigh::{Channel, Wire};
+use nigh::Wire;
 use nigh_flagd::service::proto::evaluation::v2::service_client::ServiceClient;
 use nigh_flagd::service::proto::evaluation::v2::{EventStreamRequest, ResolveIntRequest};
 use nigh_flagd::service::proto::sync::v1::SyncFlagsRequest;
@@ -11,21 +11,9 @@ use nigh_testkit::TempSocket;
 use serde_json::json;
 use tonic::Code;
 
-use crate::common::{Flags, Running, flag};
+use crate::common::{Flags, Running, connect, flag, question};
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-fn question() -> ResolveIntRequest {
-    ResolveIntRequest {
-        flag_key: "a".into(),
-        context: None,
-    }
-}
-
-async fn connect(socket: &TempSocket, wire: Wire) -> Channel {
-    let options = Channel::options().wire(wire);
-    options.connect(socket.address().as_str()).await.unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_nigh_wire_carries_all_of_flagds_calls() {
